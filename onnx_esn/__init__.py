@@ -1,0 +1,1 @@
+"""onnx-esn: make exported ONNX CNNs cheap without labels, training code or a framework."""

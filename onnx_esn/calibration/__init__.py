@@ -1,0 +1,1 @@
+"""Images to batches to statistics; the only package that runs onnxruntime."""

@@ -1,0 +1,1 @@
+"""The ONNX graph: files, surgery, layers, channel labels and groups, slicing."""

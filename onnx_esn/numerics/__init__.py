@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: the method in numpy and scipy, one concept a file."""
