@@ -1,0 +1,169 @@
+"""Run a model: the only file of the project that imports onnxruntime."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnx_esn.errors import InferenceError, ModelError
+
+from .exposure import expose
+from .tensor_spec import TensorSpec, input_specs
+
+__all__ = ["Session", "input_specs"]
+
+# Protobuf cannot hold a larger message; such a model goes through a file.
+PROTO_LIMIT = 2**31 - 1
+# Its errors are raised, so its own copy of them on stderr would only repeat them.
+_FATAL_ONLY = 4
+
+
+class Session:
+    """A model loaded into onnxruntime (CPU), with errors of our own.
+
+    Args:
+        model: a model, or the path of one (external data is looked for beside it).
+        outputs: tensors to give out instead of the model's outputs, internal ones too. Only the
+            part of the model that they need is loaded.
+        threads: threads for one operator; None leaves the choice to onnxruntime.
+        optimize: False runs the graph as it is written, without fusing operators.
+
+    Raises:
+        ModelError: no such file, not an ONNX file, weights in an external file that is not known,
+            no tensor of a name in ``outputs``.
+        InferenceError: onnxruntime refuses the model.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto | str | Path,
+        *,
+        outputs: Sequence[str] | None = None,
+        threads: int | None = None,
+        optimize: bool = True,
+    ) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = _FATAL_ONLY
+        options.use_deterministic_compute = True
+        options.intra_op_num_threads = threads or 0
+        # Idle threads that spin would take the cores from decoding and from other sessions.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if not optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self.name = _name(model)
+        payload, folder = self._payload(model, outputs)
+        if folder is not None:
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", str(folder)
+            )
+        try:
+            self._session = ort.InferenceSession(
+                payload, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise InferenceError(
+                f"onnxruntime cannot load {self.name}: {_first_line(error)}"
+            ) from error
+        self.inputs = tuple(_spec(arg) for arg in self._session.get_inputs())
+        self.outputs = tuple(_spec(arg) for arg in self._session.get_outputs())
+
+    def run(
+        self, feeds: Mapping[str, npt.NDArray[Any]], names: Sequence[str] | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The outputs (those in ``names``, or all) for one batch of feeds.
+
+        Raises:
+            InferenceError: onnxruntime cannot run the model on these feeds.
+        """
+        wanted = [spec.name for spec in self.outputs] if names is None else list(names)
+        try:
+            values = self._session.run(wanted, dict(feeds))
+        except Exception as error:
+            shapes = ", ".join(f"{key} {np.shape(value)}" for key, value in feeds.items())
+            raise InferenceError(
+                f"onnxruntime cannot run {self.name} on {shapes}: {_first_line(error)}"
+            ) from error
+        return dict(zip(wanted, values, strict=True))
+
+    def _payload(
+        self, model: onnx.ModelProto | str | Path, outputs: Sequence[str] | None
+    ) -> tuple[bytes | str, Path | None]:
+        """What onnxruntime loads, and the folder of its external data."""
+        if isinstance(model, onnx.ModelProto):
+            if any(
+                onnx.external_data_helper.uses_external_data(t) for t in model.graph.initializer
+            ):
+                raise ModelError(
+                    "weights of the model are in an external file that was not loaded; pass the "
+                    "path of the model, or load it with its external data"
+                )
+            return self._serialize(model if outputs is None else expose(model, outputs))
+        path = Path(model).expanduser()
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file")
+        if outputs is None:
+            return str(path), None
+        try:
+            loaded = onnx.load(path, load_external_data=False)
+        except Exception as error:  # protobuf's own, or the system's
+            raise ModelError(f"{path}: is not a readable ONNX file ({error})") from error
+        payload, folder = self._serialize(expose(loaded, outputs))
+        return payload, folder or path.parent
+
+    def _serialize(self, model: onnx.ModelProto) -> tuple[bytes | str, Path | None]:
+        try:
+            payload = model.SerializeToString()
+            if len(payload) <= PROTO_LIMIT:
+                return payload, None
+        except Exception:  # which one depends on protobuf's version; saving will tell
+            pass
+        folder = Path(tempfile.mkdtemp(prefix="onnx-esn-"))
+        # onnxruntime may map the file into memory: it must live as long as the session.
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        path = folder / "model.onnx"
+        # Saving moves the weights out of the model it is given, so it gets a copy.
+        copy = expose(model, [value.name for value in model.graph.output])
+        onnx.save_model(copy, path, save_as_external_data=True, location="weights.bin")
+        return str(path), None
+
+
+def _name(model: onnx.ModelProto | str | Path) -> str:
+    if isinstance(model, onnx.ModelProto):
+        return f"the model '{model.graph.name}'" if model.graph.name else "the model"
+    return str(model)
+
+
+def _spec(arg: Any) -> TensorSpec:
+    """From onnxruntime's description, such as ``tensor(float)``."""
+    kind = re.fullmatch(r"tensor\((\w+)\)", arg.type)
+    try:
+        element = onnx.TensorProto.DataType.Value(kind.group(1).upper() if kind else "")
+    except ValueError:
+        return TensorSpec(arg.name, np.dtype(object), ())
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element))
+    return TensorSpec(arg.name, dtype, tuple(_dims(arg.shape)))
+
+
+def _dims(shape: Sequence[int | str | None]) -> Iterator[int | str | None]:
+    for dim in shape:
+        yield dim if isinstance(dim, str) or (isinstance(dim, int) and dim > 0) else None
+
+
+def _first_line(error: Exception) -> str:
+    """What onnxruntime said, without its prefixes and the paths of its source files."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"/\S+\.(?:cc|h):\d+ .*?\)(?: const)? ", "", text)
+    return text if len(text) <= 400 else text[:400] + "…"

@@ -1,0 +1,137 @@
+"""Channel labels: which positions of which tensors stand or fall together.
+
+Every filter of every weight-bearing layer issues one label (a positive integer; 0 means "carries
+no label"). The rules of `propagation` run the graph on arrays of labels and record here which
+labels are tied and which are locked. The tied sets are the *classes*: what can be removed is a
+class, never a part of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from onnx_esn.graph.movement import compact
+
+Labels = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The tied sets of labels.
+
+    Attributes:
+        of: class index by label, shape (labels + 1,); `of[0]` is -1.
+        locked: per class, whether it must stay.
+        reasons: per class, why it must stay; "" where it may go.
+    """
+
+    of: Labels
+    locked: Mask
+    reasons: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.locked)
+
+
+class LabelSpace:
+    """Issues labels and records ties and locks."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.issued: list[tuple[int, int, int]] = []  # (first label, number, node index)
+        self._edges: list[tuple[Labels, Labels]] = []
+        self._locks: list[tuple[Labels, str]] = []
+
+    def issue(self, n: int, node: int) -> Labels:
+        """`n` new labels for the filters (or constant positions) that node `node` makes."""
+        first = self.count + 1
+        self.count += n
+        self.issued.append((first, n, node))
+        return np.arange(first, first + n, dtype=np.int64)
+
+    def lock(self, labels: Labels | None, reason: str) -> None:
+        """Labels in `labels` (zeros ignored) must stay."""
+        if labels is None:
+            return
+        found = np.unique(labels)
+        found = found[found > 0]
+        if found.size:
+            self._locks.append((found, reason))
+
+    def tie(self, a: Labels, b: Labels, reason: str) -> None:
+        """Position by position, `a` and `b` (broadcast) stand or fall together.
+
+        A label that meets 0 is locked with `reason`.
+        """
+        a, b = np.broadcast_arrays(a, b)
+        both = (a > 0) & (b > 0)
+        differ = both & (a != b)
+        if differ.any():
+            self._edges.append((a[differ], b[differ]))
+        if not both.all():
+            self.lock(a[b == 0], reason)
+            self.lock(b[a == 0], reason)
+
+    def tie_along(self, x: Labels, axes: Sequence[int], reason: str) -> Labels:
+        """Tie all labels that differ only along `axes`; those axes come back with size 1."""
+        for axis in axes:
+            if x.shape[axis] > 1:
+                first = x[(slice(None),) * axis + (slice(0, 1),)]
+                self.tie(x, first, reason)
+                x = first
+        return x
+
+    def classes(self) -> Classes:
+        """The tied sets as they stand now."""
+        n = self.count + 1
+        rows = np.concatenate([e[0] for e in self._edges] or [np.empty(0, np.int64)])
+        cols = np.concatenate([e[1] for e in self._edges] or [np.empty(0, np.int64)])
+        graph = coo_array((np.ones(rows.size, np.int8), (rows, cols)), shape=(n, n))
+        number, of = connected_components(graph, directed=False)
+        # Label 0 is a component of its own, the first; shift it to -1.
+        of = of.astype(np.int64) - 1
+        locked = np.zeros(number - 1, np.bool_)
+        reasons = [""] * (number - 1)
+        for labels, reason in self._locks:
+            for c in np.unique(of[labels]):
+                if not locked[c]:
+                    locked[c] = True
+                    reasons[c] = reason
+        return Classes(of, locked, tuple(reasons))
+
+
+def varying_axes(x: NDArray[Any]) -> list[int]:
+    """Axes of a compact array along which its values change."""
+    return [axis for axis, n in enumerate(compact(x).shape) if n > 1]
+
+
+def make_rectangular(space: LabelSpace, arrays: Sequence[Labels]) -> Classes:
+    """Tie labels until whatever classes go, each array stays an array.
+
+    An array whose classes change along several axes (channels reshaped to heads × depth, say)
+    can only lose whole slices along one of them. The axis with the most classes is kept free, so
+    that the granularity stays as fine as possible; along the others the labels are tied.
+    """
+    classes = space.classes()
+    while True:
+        tied = False
+        for x in arrays:
+            of = classes.of[x]
+            of = np.where((of >= 0) & ~classes.locked[of], of, -1)  # what stays is all one
+            axes = varying_axes(of)
+            if len(axes) < 2:
+                continue
+            keep = max(axes, key=lambda a: (of.shape[a], -a))
+            space.tie_along(x, [a for a in axes if a != keep], "its channels do not form an axis")
+            tied = True
+        if not tied:
+            return classes
+        classes = space.classes()

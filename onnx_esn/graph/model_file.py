@@ -1,0 +1,153 @@
+"""Reading and writing model files: whole, checked, never half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+from onnx.external_data_helper import uses_external_data
+
+from onnx_esn.errors import ModelError, OutputError, VerificationError
+
+log = logging.getLogger(__name__)
+
+Source = onnx.ModelProto | str | os.PathLike[str]
+
+# protobuf refuses to serialise 2 GiB; leave room for the graph around the weights.
+_SINGLE_FILE_LIMIT = 2**31 - 2**24
+
+
+def load_model(source: Source) -> onnx.ModelProto:
+    """Load a model with its external data; a `ModelProto` is returned as it is.
+
+    Raises:
+        ModelError: the file is missing, not an ONNX model, or its external data is incomplete.
+    """
+    if isinstance(source, onnx.ModelProto):
+        return source
+    path = Path(source)
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder, not an ONNX file")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    try:
+        model = onnx.load(path)
+    except DecodeError as error:
+        raise ModelError(
+            f"{path}: not an ONNX model, or a truncated one ({_first_line(error)}); export it again"
+        ) from error
+    except PermissionError as error:
+        raise ModelError(f"{path}: permission denied") from error
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelError(
+            f"{path}: its external data cannot be read: {_first_line(error)}"
+        ) from error
+    if not model.graph.node:
+        raise ModelError(f"{path}: not an ONNX model: its graph has no nodes")
+    if not model.opset_import:
+        raise ModelError(f"{path}: not a complete ONNX model: it imports no operator set")
+    return model
+
+
+def check_model(model: onnx.ModelProto, name: str) -> None:
+    """Run the full ONNX checker.
+
+    Raises:
+        ModelError: the model is invalid; the message carries the checker's first line.
+    """
+    try:
+        if model.ByteSize() < _SINGLE_FILE_LIMIT:
+            onnx.checker.check_model(model, full_check=False)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"{name}: invalid ONNX model: {_first_line(error)}") from error
+
+
+def save_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> Path:
+    """Write `model` beside its target, check what was written, then rename it into place.
+
+    Above 2 GiB the weights go to `<name>.data`, referred to by a relative path.
+
+    Raises:
+        VerificationError: the written file does not pass the ONNX checker; the target is untouched.
+        OutputError: the folder is missing or not writable, or the disk is full.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"{target}: is a folder; name a file to write")
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: its folder {target.parent} does not exist; create it first")
+    with (
+        _file_errors(target),
+        tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch,
+    ):
+        written = Path(scratch) / target.name
+        data = f"{target.name}.data"
+        if model.ByteSize() < _SINGLE_FILE_LIMIT:
+            written.write_bytes(model.SerializeToString(deterministic=True))
+        else:
+            copy = onnx.ModelProto()
+            copy.CopyFrom(model)
+            onnx.save(copy, written, save_as_external_data=True, location=data)
+        try:
+            onnx.checker.check_model(written, full_check=False)
+        except onnx.checker.ValidationError as error:
+            raise VerificationError(
+                f"{target}: the result is not a valid ONNX model, nothing was written: "
+                f"{_first_line(error)}"
+            ) from error
+        if (Path(scratch) / data).exists():
+            (Path(scratch) / data).replace(target.with_name(data))
+        written.replace(target)
+    return target
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> Path:
+    """Write a text file beside its target, then rename it into place.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the disk is full.
+    """
+    return write_bytes(text.encode(), path)
+
+
+def write_bytes(content: bytes, path: str | os.PathLike[str]) -> Path:
+    """Write bytes beside their target, then rename them into place; raises `OutputError`."""
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"{target}: is a folder; name a file to write")
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: its folder {target.parent} does not exist; create it first")
+    with (
+        _file_errors(target),
+        tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch,
+    ):
+        written = Path(scratch) / target.name
+        written.write_bytes(content)
+        written.replace(target)
+    return target
+
+
+def initializer_bytes(model: onnx.ModelProto) -> int:
+    """Bytes of all initializers as stored (external data included once loaded)."""
+    return sum(t.ByteSize() for t in model.graph.initializer if not uses_external_data(t))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _file_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except EncodeError as error:
+        raise OutputError(f"{target}: cannot be serialised: {_first_line(error)}") from error
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from error

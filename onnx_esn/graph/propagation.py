@@ -1,0 +1,206 @@
+"""Run the graph on channel labels.
+
+One walk over the nodes. Each operator has a rule (`rules_*`); an operator without one is a
+barrier: whatever touches it stays as it is, with its name as the reason. What comes out is, for
+each tensor, which label sits at which position, and for each parameter, which of its slices go
+with which label (*claims*).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_esn.graph.channel_labels import Labels, LabelSpace
+from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.evaluate import EvaluationError, attributes
+from onnx_esn.graph.movement import MovementError
+from onnx_esn.graph.shapes import Facts, Shape, describe
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A parameter whose slices go with labels.
+
+    Attributes:
+        node: index of the node that reads the parameter.
+        slot: input slot of the node.
+        tensor: name of the parameter as the node reads it.
+        labels: compact array of the parameter's rank.
+        role: "filter" (rows that make channels), "input" (slices that read channels),
+            "param" (per-channel parameters of channels passing by).
+    """
+
+    node: int
+    slot: int
+    tensor: str
+    labels: Labels
+    role: str
+
+
+@dataclass(frozen=True)
+class Product:
+    """An activation whose labels a product with another activation contracts.
+
+    Attributes:
+        node: index of the node.
+        slot: input slot of the activation.
+        labels: compact array of its rank.
+    """
+
+    node: int
+    slot: int
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A node that keeps channels from being removed, and why."""
+
+    node: str
+    reason: str
+
+
+@dataclass
+class Propagation:
+    """State of the walk, and its result."""
+
+    model: onnx.ModelProto
+    constants: Constants
+    facts: Facts
+    space: LabelSpace = field(default_factory=LabelSpace)
+    labels: dict[str, Labels] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+    groups: dict[int, Labels] = field(default_factory=dict)
+    products: list[Product] = field(default_factory=list)
+    barriers: list[Skip] = field(default_factory=list)
+    index: int = 0
+
+    # What rules use.
+
+    def get(self, name: str) -> Labels | None:
+        """Labels of a tensor, or None where it carries none."""
+        return self.labels.get(name)
+
+    def put(
+        self, name: str, x: Labels | None, reason: str = "its whole width is one group"
+    ) -> None:
+        """Set the labels of an output. One that covers the whole tensor cannot go: lock it."""
+        if x is None or not name:
+            return
+        if x.size == 1:
+            self.space.lock(x, reason)
+            return
+        if x.any():
+            self.labels[name] = x
+
+    def shape(self, name: str) -> Shape:
+        """Full shape of a tensor; raises MovementError where it is unknown."""
+        try:
+            return self.facts.shapes[name]
+        except KeyError:
+            raise MovementError(f"the shape of {name!r} is unknown") from None
+
+    def value(self, name: str) -> NDArray[Any] | None:
+        """Value of a small data-independent tensor or constant, or None."""
+        if not name:
+            return None
+        if name in self.facts.values:
+            return self.facts.values[name]
+        return self.constants.value(name) if name in self.constants else None
+
+    def params(self, node: onnx.NodeProto) -> list[NDArray[Any] | None]:
+        """Known small values of the node's inputs."""
+        return [self.facts.values.get(i) if i else None for i in node.input]
+
+    def attrs(self, node: onnx.NodeProto) -> dict[str, Any]:
+        """The node's attributes."""
+        return attributes(node)
+
+    def claim(self, node: onnx.NodeProto, slot: int, labels: Labels, role: str) -> None:
+        """The parameter in `slot` goes with `labels`, a compact array of its rank."""
+        if labels.any():
+            self.claims.append(Claim(self.index, slot, node.input[slot], labels, role))
+
+    def lock_inputs(self, node: onnx.NodeProto, reason: str) -> None:
+        """Lock every label that reaches the node."""
+        for name in node.input:
+            self.space.lock(self.get(name), reason)
+
+    def barrier(self, node: onnx.NodeProto, reason: str) -> None:
+        """Lock what touches the node; its outputs carry no labels."""
+        names = [*node.input, *captured(node)]
+        if any(name in self.labels for name in names):
+            self.barriers.append(Skip(describe(node), reason))
+        for name in names:
+            self.space.lock(self.get(name), f"read by {describe(node)}: {reason}")
+
+
+Rule = Callable[[Propagation, onnx.NodeProto], None]
+
+
+def propagate(
+    model: onnx.ModelProto, constants: Constants, facts: Facts, rules: dict[str, Rule]
+) -> Propagation:
+    """Walk the main graph once and return labels, claims, ties and locks."""
+    p = Propagation(model, constants, facts)
+    for p.index, node in enumerate(model.graph.node):
+        if node.output and all(not o or o in constants for o in node.output):
+            continue
+        rule = rules.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        if rule is None:
+            if node.op_type not in ("Shape", "Size"):
+                p.barrier(node, f"no rule for operator {_qualified(node)}")
+            continue
+        issued, claimed = p.space.count, len(p.claims)
+        try:
+            rule(p, node)
+        except (MovementError, EvaluationError) as error:
+            p.barrier(node, str(error))
+            # What the rule had already said of the node's own filters no longer holds.
+            p.space.lock(np.arange(issued + 1, p.space.count + 1), str(error))
+            del p.claims[claimed:]
+    for output in model.graph.output:
+        p.space.lock(p.get(output.name), f"graph output {output.name!r}")
+    return p
+
+
+def captured(node: onnx.NodeProto) -> list[str]:
+    """Names that the node's subgraphs read (their own tensors included: harmless, never labelled)."""
+    names: list[str] = []
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+            for inner in graph.node:
+                names += [i for i in inner.input if i]
+                names += captured(inner)
+            names += [o.name for o in graph.output]
+    return names
+
+
+def align(x: Labels, rank: int) -> Labels:
+    """Prepend axes of size 1, as broadcasting does."""
+    return x.reshape((1,) * (rank - x.ndim) + x.shape)
+
+
+def along(vector: Labels, axis: int, rank: int) -> Labels:
+    """Lay a vector of labels along one axis of a compact array."""
+    shape = [1] * rank
+    shape[axis] = -1
+    return vector.reshape(shape)
+
+
+def others(rank: int, axis: int) -> Sequence[int]:
+    """All axes but one."""
+    return [a for a in range(rank) if a != axis]
+
+
+def _qualified(node: onnx.NodeProto) -> str:
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type

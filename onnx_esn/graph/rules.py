@@ -1,0 +1,53 @@
+"""The rule table: operator → what it does to labels. An operator that is not here is a barrier."""
+
+from __future__ import annotations
+
+from onnx_esn.graph import rules_contraction as contraction
+from onnx_esn.graph import rules_elementwise as per
+from onnx_esn.graph import rules_mixing as mixing
+from onnx_esn.graph import rules_movement as moving
+from onnx_esn.graph.movement import MOVES
+from onnx_esn.graph.propagation import Rule
+
+UNARY = (
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Ceil", "Celu", "Cos",
+    "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "IsInf", "IsNaN",
+    "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink",
+    "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh",
+    "ThresholdedRelu",
+)  # fmt: skip
+NARY = (
+    "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Clip", "Div", "Equal",
+    "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or",
+    "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
+)  # fmt: skip
+POOLS = (
+    "AveragePool", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GridSample", "LpPool",
+    "MaxPool", "MaxRoiPool", "Resize", "RoiAlign", "Upsample",
+)  # fmt: skip
+REDUCTIONS = (
+    "ArgMax", "ArgMin", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax",
+    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
+)  # fmt: skip
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(UNARY, per.elementwise),
+    **dict.fromkeys(NARY, per.elementwise),
+    **dict.fromkeys(POOLS, mixing.spatial),
+    **dict.fromkeys(REDUCTIONS, mixing.reduction),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), mixing.normalised),
+    **dict.fromkeys(("LpNormalization", "CumSum"), mixing.normalised),
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), mixing.layer_norm),
+    **dict.fromkeys(("LRN", "MeanVarianceNormalization"), mixing.local_response),
+    **dict.fromkeys(("BatchNormalization", "InstanceNormalization"), per.per_channel),
+    "GroupNormalization": per.group_norm,
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), per.quantize_linear),
+    **dict.fromkeys(("RNN", "GRU", "LSTM"), contraction.recurrent),
+    "Conv": contraction.conv,
+    "ConvTranspose": contraction.conv_transpose,
+    "Gemm": contraction.gemm,
+    "MatMul": contraction.matmul,
+    **dict.fromkeys(MOVES, moving.movement),
+    "Concat": moving.concat,
+    "Pad": moving.pad,
+}

@@ -1,0 +1,325 @@
+"""Shapes of every tensor at a concrete input size, with the shape arithmetic folded on the way.
+
+`onnx.shape_inference` stops at the first Reshape whose target is computed in the graph (39 of the
+56 Convs of an exported ShuffleNet). Here each node is inferred on its own, in order, with the
+values of its small inputs at hand, and shape arithmetic is evaluated as soon as its inputs are
+known; one pass over the nodes suffices.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TypeProto, defs, helper, numpy_helper, shape_inference
+
+from onnx_esn.errors import ModelError, OptionError
+from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.evaluate import EvaluationError, attributes, evaluate_node
+
+log = logging.getLogger(__name__)
+
+Shape = tuple[int, ...]
+Array = NDArray[Any]
+
+# Values up to this many elements are followed through the graph: shapes, axes, pads, indices.
+_SMALL = 8192
+_SPATIAL_GUESSES = (224, 256, 32, 320, 512, 640, 64, 28, 299, 1024)
+
+
+@dataclass
+class Facts:
+    """What is known of each tensor at one input size.
+
+    Attributes:
+        sizes: the shape each graph input was given.
+        shapes: full shape by tensor name; a missing name means that the shape depends on data or
+            on an operator without a schema.
+        types: element type (`TensorProto.DataType`) by tensor name.
+        values: values of small tensors that do not depend on the data.
+        failures: (node description, reason) of the nodes that shape inference refused.
+    """
+
+    sizes: dict[str, Shape]
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    types: dict[str, int] = field(default_factory=dict)
+    values: dict[str, Array] = field(default_factory=dict)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+def data_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Graph inputs that have to be fed (an initializer of the same name is a default value)."""
+    names = {t.name for t in model.graph.initializer}
+    return [i for i in model.graph.input if i.name not in names]
+
+
+def declared_shape(info: onnx.ValueInfoProto) -> tuple[int | str | None, ...] | None:
+    """Declared shape: a number, a symbol or None per axis; None when there is no shape at all."""
+    tensor = info.type.tensor_type
+    if not tensor.HasField("shape"):
+        return None
+    return tuple(
+        d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else (d.dim_param or None)
+        for d in tensor.shape.dim
+    )
+
+
+def input_sizes(
+    model: onnx.ModelProto,
+    *,
+    batch: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    spatial: int | None = None,
+) -> dict[str, Shape]:
+    """A concrete shape for each graph input.
+
+    Args:
+        model: the model.
+        batch: size of a dynamic first axis (default 1).
+        shapes: explicit shapes by input name.
+        spatial: size of every other dynamic axis; None means that there must not be any.
+
+    Raises:
+        OptionError: an explicit shape contradicts the model, or a dynamic axis has no size.
+        ModelError: an input declares no shape.
+    """
+    result: dict[str, Shape] = {}
+    symbols: dict[str, int] = {}
+    for info in data_inputs(model):
+        declared = declared_shape(info)
+        given = tuple(shapes[info.name]) if shapes and info.name in shapes else None
+        if declared is None:
+            if given is None:
+                raise ModelError(
+                    f"input {info.name!r} declares no shape; give it with --input-shape"
+                )
+            result[info.name] = given
+            continue
+        if given is not None and (
+            len(given) != len(declared)
+            or any(isinstance(d, int) and d != g for d, g in zip(declared, given, strict=True))
+        ):
+            raise OptionError(
+                f"shape {_text(given)} does not fit input {info.name!r} of shape {_text(declared)}"
+            )
+        sizes = []
+        for axis, dim in enumerate(declared):
+            if given is not None:
+                size = given[axis]
+            elif isinstance(dim, int):
+                size = dim
+            elif isinstance(dim, str) and dim in symbols:
+                size = symbols[dim]
+            elif axis == 0:
+                size = batch or 1
+            elif spatial is not None:
+                size = spatial
+            else:
+                raise OptionError(
+                    f"input {info.name!r} has the dynamic shape {_text(declared)}; "
+                    f"give a size with --input-shape, for example {_example(declared)}"
+                )
+            if isinstance(dim, str):
+                symbols.setdefault(dim, size)
+            sizes.append(size)
+        result[info.name] = tuple(sizes)
+    return result
+
+
+def guessed_facts(
+    model: onnx.ModelProto,
+    constants: Constants,
+    *,
+    batch: int,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Facts:
+    """Facts at `batch`; dynamic axes other than the batch get the first usual size that works."""
+    best: Facts | None = None
+    for spatial in (None, *_SPATIAL_GUESSES):
+        try:
+            sizes = input_sizes(model, batch=batch, shapes=shapes, spatial=spatial)
+        except OptionError:
+            if spatial is None and shapes is None:
+                continue
+            raise
+        facts = infer_facts(model, sizes, constants)
+        if best is None or len(facts.failures) < len(best.failures):
+            best = facts
+        if spatial is None or not facts.failures:
+            break
+    assert best is not None
+    return best
+
+
+def infer_facts(
+    model: onnx.ModelProto, sizes: Mapping[str, Shape], constants: Constants | None = None
+) -> Facts:
+    """Infer shapes, types and small values at the given input sizes.
+
+    Operators without a schema, or whose output shape depends on data, leave their outputs
+    unknown unless the model declares them; nothing is guessed.
+    """
+    walk = ShapeWalk(model, sizes, constants or Constants(model))
+    for node in model.graph.node:
+        walk.step(node)
+    return walk.facts
+
+
+class ShapeWalk:
+    """Shape inference one node at a time, so that a node can be mended before the next one."""
+
+    def __init__(
+        self, model: onnx.ModelProto, sizes: Mapping[str, Shape], constants: Constants
+    ) -> None:
+        self.facts = Facts(sizes=dict(sizes))
+        self.opsets = {o.domain: o.version for o in model.opset_import}
+        self.imports = list(model.opset_import)
+        self.types: dict[str, TypeProto] = {}
+        for info in model.graph.input:
+            if info.name in sizes:
+                self._learn(info.name, info.type.tensor_type.elem_type, sizes[info.name])
+        for tensor in model.graph.initializer:
+            self.add_initializer(tensor, constants.value)
+        self.declared = {v.name: v for v in (*model.graph.value_info, *model.graph.output)}
+
+    def add_initializer(
+        self, tensor: onnx.TensorProto, value: Callable[[str], Array] | None = None
+    ) -> None:
+        """Learn a stored tensor; its value is kept when it is small."""
+        self._learn(tensor.name, tensor.data_type, tensor.dims)
+        if int(np.prod(tensor.dims, dtype=np.int64)) <= _SMALL:
+            self.facts.values[tensor.name] = (
+                value(tensor.name) if value else numpy_helper.to_array(tensor)
+            )
+
+    def step(self, node: onnx.NodeProto) -> None:
+        """Infer the outputs of the next node."""
+        facts = self.facts
+        outputs = _infer_node(node, self.types, facts, self.opsets, self.imports)
+        for name in node.output:
+            if not name:
+                continue
+            for known in (facts.shapes, facts.types, facts.values, self.types):
+                known.pop(name, None)  # a node that was mended is inferred again
+            proto = outputs.get(name)
+            if proto is not None and proto.HasField("tensor_type"):
+                self._learn(name, proto.tensor_type.elem_type, _static(proto))
+            if name not in facts.shapes and name in self.declared:
+                shape = declared_shape(self.declared[name])
+                if shape is not None and all(isinstance(d, int) for d in shape):
+                    elem = self.declared[name].type.tensor_type.elem_type
+                    self._learn(name, elem, [d for d in shape if isinstance(d, int)])
+        _follow_values(node, facts, self.opsets.get("", self.opsets.get("ai.onnx", 1)))
+        for name in node.output:
+            if name in facts.values:
+                value = facts.values[name]
+                elem = facts.types.get(name) or helper.np_dtype_to_tensor_dtype(value.dtype)
+                self._learn(name, elem, value.shape)
+
+    def _learn(self, name: str, elem: int, shape: Sequence[int] | None) -> None:
+        self.facts.types[name] = elem
+        if shape is not None:
+            self.facts.shapes[name] = tuple(shape)
+        self.types[name] = helper.make_tensor_type_proto(elem, shape)
+
+
+def _infer_node(
+    node: onnx.NodeProto,
+    types: dict[str, TypeProto],
+    facts: Facts,
+    opsets: dict[str, int],
+    imports: list[onnx.OperatorSetIdProto],
+) -> dict[str, TypeProto]:
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    version = opsets.get(domain)
+    if version is None or not defs.has(node.op_type, version, domain):
+        return {}
+    schema = defs.get_schema(node.op_type, version, domain)
+    if any(i and i not in types for i in node.input):
+        return {}
+    data = {
+        i: numpy_helper.from_array(np.ascontiguousarray(facts.values[i]), i)
+        for i in node.input
+        if i in facts.values and facts.values[i].size <= _SMALL
+    }
+    try:
+        return shape_inference.infer_node_outputs(
+            schema,
+            node,
+            {i: types[i] for i in node.input if i},
+            data,
+            opset_imports=imports,
+            ir_version=8,
+        )
+    except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        facts.failures.append((describe(node), str(error).strip().splitlines()[-1]))
+        return {}
+
+
+def _follow_values(node: onnx.NodeProto, facts: Facts, opset: int) -> None:
+    if node.domain not in ("", "ai.onnx") or not node.output:
+        return
+    out = node.output[0]
+    if node.op_type in ("Shape", "Size"):
+        shape = facts.shapes.get(node.input[0])
+        if shape is not None:
+            attrs = attributes(node)
+            if node.op_type == "Size":
+                value = np.asarray(int(np.prod(shape)), np.int64)
+            else:
+                value = np.asarray(shape[attrs.get("start", 0) : attrs.get("end")], np.int64)
+            facts.values[out] = value
+        return
+    if node.op_type in _UNFOLLOWED or any(i and i not in facts.values for i in node.input):
+        return
+    if any(int(np.prod(facts.shapes.get(o, ()), dtype=np.int64)) > _SMALL for o in node.output):
+        return
+    try:
+        results = evaluate_node(node, [facts.values[i] if i else None for i in node.input], opset)
+    except EvaluationError as error:
+        log.debug("not folded: %s: %s", describe(node), error)
+        return
+    for name, value in zip(node.output, results, strict=False):
+        if name and value.size <= _SMALL and value.dtype != object:
+            facts.values[name] = value
+
+
+_UNFOLLOWED = {
+    "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
+    "Multinomial", "If", "Loop", "Scan",
+}  # fmt: skip
+
+
+def node_name(node: onnx.NodeProto) -> str:
+    """The node's name, or its first output where it has none."""
+    return node.name or (node.output[0] if node.output else "?")
+
+
+def describe(node: onnx.NodeProto) -> str:
+    """A name for messages: `Op 'name'`, or the first output where the node has no name."""
+    return f"{node.op_type} {node_name(node)!r}"
+
+
+def _static(proto: TypeProto) -> list[int] | None:
+    if not proto.tensor_type.HasField("shape"):
+        return None
+    dims = proto.tensor_type.shape.dim
+    if all(d.HasField("dim_value") for d in dims):
+        return [d.dim_value for d in dims]
+    return None
+
+
+def _text(shape: Sequence[int | str | None]) -> str:
+    return "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
+
+
+def _example(declared: Sequence[int | str | None]) -> str:
+    return ",".join(
+        str(d) if isinstance(d, int) else "1" if axis == 0 else "224"
+        for axis, d in enumerate(declared)
+    )

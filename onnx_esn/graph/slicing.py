@@ -1,0 +1,260 @@
+"""Slice the stored tensors of a model: which initializer loses which indices along which axis.
+
+A claim names the parameter as its node reads it. Here the claims are carried back through
+Identity, Cast, Transpose and DequantizeLinear to what is stored; where users of one stored tensor
+need different slices (biases that the exporter tied because both were zero), each gets its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from onnx_esn.graph.channel_groups import Analysis
+from onnx_esn.graph.channel_labels import Mask
+from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.evaluate import attributes
+from onnx_esn.graph.propagation import captured
+from onnx_esn.graph.shapes import node_name
+
+Removed = dict[int, tuple[int, ...]]  # axis → removed indices, ascending
+User = tuple[int, int]  # (node index, input slot)
+
+
+@dataclass(frozen=True)
+class TensorSlice:
+    """Indices removed from one axis of one stored tensor.
+
+    Attributes:
+        tensor: name of the initializer (or of the Constant node's output).
+        axis: axis that is sliced.
+        removed: removed indices, ascending.
+        users: names of the nodes this holds for; empty when it holds for all of them.
+    """
+
+    tensor: str
+    axis: int
+    removed: tuple[int, ...]
+    users: tuple[str, ...] = ()
+
+
+@dataclass
+class Slicing:
+    """What `slice_tensors` did."""
+
+    slices: list[TensorSlice] = field(default_factory=list)
+    added: list[onnx.TensorProto] = field(default_factory=list)
+
+
+def removed_along(labels: NDArray[np.int64], removed: Mask, what: str) -> Removed:
+    """The axis of a compact label array that loses indices, and which.
+
+    Raises:
+        ValueError: the removed positions are not slices along one axis.
+    """
+    gone = removed[labels]
+    if not gone.any():
+        return {}
+    for axis in range(gone.ndim):
+        if gone.shape[axis] > 1:
+            line = gone.any(axis=tuple(a for a in range(gone.ndim) if a != axis))
+            shape = [1] * gone.ndim
+            shape[axis] = -1
+            if bool((gone == line.reshape(shape)).all()):
+                return {axis: tuple(int(i) for i in np.flatnonzero(line))}
+    raise ValueError(f"the removed positions of {what} are not slices along one axis")
+
+
+def demands(analysis: Analysis, removed: Mask) -> dict[User, Removed]:
+    """What each reader of a parameter needs removed from it."""
+    result: dict[User, Removed] = defaultdict(dict)
+    for claim in analysis.propagation.claims:
+        result[claim.node, claim.slot].update(removed_along(claim.labels, removed, claim.tensor))
+    return {user: cut for user, cut in result.items() if cut}
+
+
+def claimed_sources(
+    analysis: Analysis,
+) -> dict[tuple[str, int], list[tuple[str, NDArray[np.int64]]]]:
+    """For each (stored tensor, axis): (reader's node name, label vector along the axis).
+
+    The inverse of slicing: it tells which labels an entry of a plan speaks of.
+    """
+    nodes = analysis.model.graph.node
+    result: dict[tuple[str, int], list[tuple[str, NDArray[np.int64]]]] = defaultdict(list)
+    for claim in analysis.propagation.claims:
+        for axis in range(claim.labels.ndim):
+            if claim.labels.shape[axis] > 1:
+                name, where = claim.tensor, axis
+                while True:
+                    step = _step_back(analysis.constants, name, where)
+                    if step is None:
+                        break
+                    name, where = step
+                vector = np.take(
+                    np.moveaxis(claim.labels, axis, 0).reshape(claim.labels.shape[axis], -1), 0, 1
+                )
+                result[name, where].append((node_name(nodes[claim.node]), vector))
+    return result
+
+
+def _step_back(constants: Constants, name: str, axis: int) -> tuple[str, int] | None:
+    node = constants.producer.get(name)
+    if node is None or name in constants.initializers:
+        return None
+    pushed = _push(constants, node, {axis: ()})
+    if pushed is None:
+        return None
+    return node.input[0], next(iter(pushed[0]))
+
+
+def _push(constants: Constants, node: onnx.NodeProto, cut: Removed) -> dict[int, Removed] | None:
+    """Carry a cut from the output of a constant node to its inputs; None where that is not known."""
+    if node.op_type in ("Identity", "Cast", "CastLike"):
+        return {0: cut}
+    if node.op_type == "Transpose":
+        rank = len(constants.shape(node.input[0]))
+        perm = attributes(node).get("perm") or list(range(rank))[::-1]
+        return {0: {perm[axis]: gone for axis, gone in cut.items()}}
+    if node.op_type == "DequantizeLinear":
+        attrs = attributes(node)
+        if attrs.get("block_size", 0):
+            return None
+        rank = len(constants.shape(node.input[0]))
+        axis = attrs.get("axis", 1) % max(rank, 1)
+        result = {0: cut}
+        for slot in range(1, len(node.input)):
+            if node.input[slot] and constants.shape(node.input[slot]) not in ((), (1,)):
+                result[slot] = {0: cut[axis]} if axis in cut else {}
+        return result
+    return None
+
+
+def slice_tensors(analysis: Analysis, model: onnx.ModelProto, cuts: dict[User, Removed]) -> Slicing:
+    """Apply the cuts to `model` (a copy of the analysed one) in place."""
+    work = _Work(analysis.constants, model, cuts)
+    constant_nodes = [
+        (i, node)
+        for i, node in enumerate(model.graph.node)
+        if node.output and any(o in analysis.constants.producer for o in node.output if o)
+    ]
+    for i, node in reversed(constant_nodes):
+        for name in node.output:
+            if name and name not in analysis.constants.initializers:
+                work.settle(name, i)
+    for name in list(analysis.constants.initializers):
+        work.settle(name, None)
+    return work.done
+
+
+class _Work:
+    def __init__(
+        self, constants: Constants, model: onnx.ModelProto, cuts: dict[User, Removed]
+    ) -> None:
+        self.constants, self.model, self.cuts = constants, model, dict(cuts)
+        self.done = Slicing()
+        self.users: dict[str, list[User]] = defaultdict(list)
+        self.pinned = {o.name for o in model.graph.output}
+        for i, node in enumerate(model.graph.node):
+            for slot, name in enumerate(node.input):
+                if name:
+                    self.users[name].append((i, slot))
+            self.pinned.update(captured(node))
+        self.names = {n for node in model.graph.node for n in (*node.input, *node.output)}
+        self.names |= set(constants.initializers)
+        self.stored = {t.name: t for t in model.graph.initializer}
+
+    def settle(self, name: str, producer: int | None) -> None:
+        """Give every reader of `name` what it asks for."""
+        wishes: dict[tuple[tuple[int, tuple[int, ...]], ...], list[User]] = defaultdict(list)
+        for user in self.users[name]:
+            wishes[tuple(sorted(self.cuts.get(user, {}).items()))].append(user)
+        if name in self.pinned:
+            wishes.setdefault((), [])
+        cuts = [(dict(key), users) for key, users in wishes.items() if key]
+        if not cuts:
+            return
+        shared = len(wishes) > 1
+        in_place = None if () in wishes else max(cuts, key=lambda c: len(c[1]))
+        for cut, users in cuts:
+            if (cut, users) == in_place:
+                self._cut(name, producer, cut, users, shared)
+            else:
+                self._copy(name, cut, users)
+
+    def _cut(
+        self, name: str, producer: int | None, cut: Removed, users: list[User], shared: bool
+    ) -> None:
+        if producer is not None:
+            node = self.model.graph.node[producer]
+            pushed = _push(self.constants, node, cut)
+            if pushed is not None:
+                for slot, part in pushed.items():
+                    self.cuts[producer, slot] = part
+                return
+            value = self._apply(name, cut)
+            if node.op_type == "Constant":
+                del node.attribute[:]
+                node.attribute.append(
+                    helper.make_attribute("value", numpy_helper.from_array(value, name))
+                )
+                self._note(name, cut, users, shared)
+            else:
+                self._copy(name, cut, users)
+            return
+        self.stored[name].CopyFrom(_sliced(self.stored[name], cut))
+        self._note(name, cut, users, shared)
+
+    def _copy(self, name: str, cut: Removed, users: list[User]) -> None:
+        fresh = f"{name}_{node_name(self.model.graph.node[users[0][0]])}"
+        while fresh in self.names:
+            fresh += "_"
+        self.names.add(fresh)
+        if name in self.constants.initializers:
+            tensor = _sliced(self.constants.initializers[name], cut)
+            tensor.name = fresh
+        else:
+            tensor = numpy_helper.from_array(self._apply(name, cut), fresh)
+        add_initializer(self.model, tensor)
+        self.done.added.append(tensor)
+        for node, slot in users:
+            self.model.graph.node[node].input[slot] = fresh
+        self._note(name, cut, users, shared=True)
+
+    def _apply(self, name: str, cut: Removed) -> NDArray[np.generic]:
+        value = self.constants.value(name)
+        for axis, gone in cut.items():
+            value = np.delete(value, gone, axis)
+        return np.ascontiguousarray(value)
+
+    def _note(self, name: str, cut: Removed, users: list[User], shared: bool) -> None:
+        nodes = self.model.graph.node
+        readers = tuple(sorted({node_name(nodes[n]) for n, _ in users})) if shared else ()
+        for axis in sorted(cut):
+            self.done.slices.append(TensorSlice(name, axis, cut[axis], readers))
+
+
+def _sliced(tensor: onnx.TensorProto, cut: Removed) -> onnx.TensorProto:
+    value = numpy_helper.to_array(tensor)
+    for axis, gone in cut.items():
+        value = np.delete(value, gone, axis)
+    result = numpy_helper.from_array(np.ascontiguousarray(value), tensor.name)
+    # numpy_helper picks the type from the array; bfloat16 and 4-bit types come back as they were.
+    assert result.data_type == tensor.data_type, tensor.name
+    result.doc_string = tensor.doc_string
+    result.metadata_props.extend(tensor.metadata_props)
+    return result
+
+
+def add_initializer(model: onnx.ModelProto, tensor: onnx.TensorProto) -> None:
+    """Store a new tensor; below IR version 4 it has to be a graph input as well."""
+    model.graph.initializer.append(tensor)
+    if model.ir_version < 4:
+        model.graph.input.append(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        )

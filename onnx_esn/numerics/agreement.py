@@ -1,0 +1,153 @@
+"""How well two models' outputs agree on the same inputs, and how often outputs are right.
+
+A *classifier* output is (N, C) or (N, C, 1, …) with C ≥ 2. Its Kullback–Leibler divergence is taken
+between softmax(reference) and softmax(candidate); outputs whose rows already are probabilities are
+used as they are, and log-probabilities need no rule, as softmax leaves them unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_softmax
+
+from onnx_esn.errors import LabelsError, VerificationError
+from onnx_esn.numerics.midrise import Floats
+
+_LEAST_PROBABILITY = 1e-12  # a softmax in float32 underflows to 0, whose logarithm is infinite
+_SUM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of a candidate with a reference over N samples.
+
+    top1: share of samples with the same largest class (classifiers only, else None).
+    cosine: mean over samples of the cosine between the outputs; 1 if both are zero, 0 if one is.
+    snr_db: 10·log10(Σref²/Σ(cand − ref)²); float("inf") where they are equal, −inf for a zero ref.
+    kl: mean KL(reference ‖ candidate) in nats (classifiers only, else None).
+    normalized_error: Σ(cand − ref)²/Σref²; 0 where equal, inf where only the reference is zero.
+    """
+
+    top1: float | None
+    cosine: float
+    snr_db: float
+    kl: float | None
+    normalized_error: float
+    samples: int
+
+
+def agreement(reference: npt.ArrayLike, candidate: npt.ArrayLike) -> Agreement:
+    """Return how well the outputs `candidate` (N, ...) agree with `reference` (N, ...).
+
+    Raises:
+        VerificationError: shapes differ, there is no sample, or a value is not finite.
+    """
+    ref, cand = _pair(reference, candidate)
+    for name, values in (("reference", ref), ("candidate", cand)):
+        if not np.isfinite(values).all():
+            raise VerificationError(f"the outputs of the {name} are not finite (NaN or infinity)")
+    top1 = kl = None
+    if _is_classifier(ref):
+        a, b = ref.reshape(ref.shape[:2]), cand.reshape(ref.shape[:2])
+        top1, kl = float((a.argmax(axis=1) == b.argmax(axis=1)).mean()), _divergence_kl(a, b)
+    error = _normalized_error(ref, cand)
+    with np.errstate(divide="ignore"):
+        snr_db = float(-10.0 * np.log10(error))
+    return Agreement(top1, _cosine(ref, cand), snr_db, kl, error, ref.shape[0])
+
+
+def divergence(refs: Mapping[str, npt.ArrayLike], cands: Mapping[str, npt.ArrayLike]) -> float:
+    """Return one number for all outputs of a model, by which a change is accepted or refused.
+
+    The mean over the outputs of `refs` of the KL divergence for classifiers and of the normalised
+    squared error for others. A candidate with NaN or infinity diverges infinitely.
+
+    Raises:
+        VerificationError: an output is missing or of another shape, or a reference is not finite.
+    """
+    if not refs:
+        raise VerificationError("there is no output to compare")
+    terms = []
+    for name, output in refs.items():
+        if name not in cands:
+            raise VerificationError(f"the candidate has no output {name!r}")
+        ref, cand = _pair(output, cands[name])
+        if not np.isfinite(ref).all():
+            raise VerificationError(f"the reference's output {name!r} is not finite")
+        if not np.isfinite(cand).all():
+            terms.append(float("inf"))
+        elif _is_classifier(ref):
+            terms.append(_divergence_kl(ref.reshape(ref.shape[:2]), cand.reshape(ref.shape[:2])))
+        else:
+            terms.append(_normalized_error(ref, cand))
+    return float(np.mean(terms))
+
+
+def accuracy(outputs: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Return the share of samples whose largest output (N, C[, 1, …]) is at the label (N,).
+
+    Raises:
+        LabelsError: the labels do not fit the outputs.
+    """
+    scores, truth = np.asarray(outputs), np.asarray(labels)
+    if not _is_classifier(scores):
+        raise LabelsError(f"outputs of shape {scores.shape} are not class scores (N, C)")
+    N, C = scores.shape[:2]
+    if truth.shape != (N,) or not N:
+        raise LabelsError(f"{N} outputs, but labels of shape {truth.shape}")
+    if not np.issubdtype(truth.dtype, np.integer):
+        raise LabelsError(f"labels must be integers, not {truth.dtype}")
+    if truth.min() < 0 or truth.max() >= C:
+        raise LabelsError(f"labels {truth.min()}..{truth.max()} do not fit {C} classes")
+    return float((scores.reshape(N, C).argmax(axis=1) == truth).mean())
+
+
+def _pair(reference: npt.ArrayLike, candidate: npt.ArrayLike) -> tuple[Floats, Floats]:
+    ref, cand = np.asarray(reference), np.asarray(candidate)
+    if ref.shape != cand.shape:
+        raise VerificationError(f"outputs of shapes {ref.shape} and {cand.shape} do not compare")
+    if not ref.ndim or not ref.size:
+        raise VerificationError(f"outputs of shape {ref.shape} hold no sample")
+    return ref.astype(np.float64), cand.astype(np.float64)
+
+
+def _is_classifier(x: npt.NDArray[np.generic]) -> bool:
+    return x.ndim >= 2 and x.shape[1] >= 2 and all(n == 1 for n in x.shape[2:])
+
+
+def _is_probability(x: Floats) -> bool:
+    return bool((x >= 0).all() and np.allclose(x.sum(axis=1), 1.0, rtol=0, atol=_SUM_TOLERANCE))
+
+
+def _divergence_kl(ref: Floats, cand: Floats) -> float:
+    if _is_probability(ref) and _is_probability(cand):
+        log_p, log_q = (_log_probability(x) for x in (ref, cand))
+    else:
+        log_p, log_q = log_softmax(ref, axis=1), log_softmax(cand, axis=1)
+    kl = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    return max(float(kl.mean()), 0.0)
+
+
+def _log_probability(x: Floats) -> Floats:
+    p = np.maximum(x, _LEAST_PROBABILITY)
+    return np.asarray(np.log(p / p.sum(axis=1, keepdims=True)))
+
+
+def _normalized_error(ref: Floats, cand: Floats) -> float:
+    signal, noise = float(np.square(ref).sum()), float(np.square(cand - ref).sum())
+    if noise == 0:
+        return 0.0
+    return noise / signal if signal > 0 else float("inf")
+
+
+def _cosine(ref: Floats, cand: Floats) -> float:
+    a, b = ref.reshape(ref.shape[0], -1), cand.reshape(ref.shape[0], -1)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    dot = np.einsum("nk,nk->n", a, b)
+    both_zero = ~a.any(axis=1) & ~b.any(axis=1)
+    cosine = np.where(norms > 0, dot / np.where(norms > 0, norms, 1.0), both_zero)
+    return float(cosine.mean())

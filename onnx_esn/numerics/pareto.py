@@ -1,0 +1,27 @@
+"""The Pareto front of cheap and good."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+def pareto_front(cost: npt.ArrayLike, value: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Return which points (P,) no other point dominates: none costs no more and is worth no less.
+
+    One of the two must differ, so that equal points share their fate. A point with NaN is never on
+    the front and dominates none.
+    """
+    c, v = np.asarray(cost, dtype=np.float64), np.asarray(value, dtype=np.float64)
+    front = np.zeros(c.shape, dtype=bool)
+    known = np.flatnonzero(~(np.isnan(c) | np.isnan(v)))
+    if not known.size:
+        return front
+    level, group = np.unique(c[known], return_inverse=True)
+    best = np.full(level.size, -np.inf)
+    np.maximum.at(best, group, v[known])
+    cheaper = np.concatenate([[-np.inf], np.maximum.accumulate(best)[:-1]])
+    first = np.arange(level.size) == 0  # a value of −inf is still the best of the cheapest
+    better = (best > cheaper) | first
+    front[known] = better[group] & (v[known] == best[group])
+    return front

@@ -1,0 +1,34 @@
+"""Signal norm of filters: the score that ranks them for removal, least first.
+
+    ‖W_m·g_m‖²,   g = γ/√(σ² + ε) where BatchNormalization follows, else 1
+
+Source: "Prune or quantize? Strategy for Pareto-optimally low-cost and accurate CNN", section 3.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_esn.numerics.midrise import Floats
+
+
+def signal_norm(W: npt.ArrayLike, gain: npt.ArrayLike | None = None) -> Floats:
+    """Return the squared norm (M,) of each filter of W (M, K), times gain (M,) squared."""
+    W = np.asarray(W, dtype=np.float64)
+    return np.asarray(np.einsum("mk,mk->m", W, W) * np.square(_gain(gain)))
+
+
+def l1_norm(W: npt.ArrayLike, gain: npt.ArrayLike | None = None) -> Floats:
+    """Return the sum of magnitudes (M,) of each filter of W (M, K), times |gain| (M,)."""
+    return np.asarray(np.abs(np.asarray(W, dtype=np.float64)).sum(axis=1) * np.abs(_gain(gain)))
+
+
+def batchnorm_gain(gamma: npt.ArrayLike, running_var: npt.ArrayLike, eps: float) -> Floats:
+    """Return the factor γ/√(σ² + ε) (M,) that a BatchNormalization applies to each channel."""
+    scale = np.sqrt(np.asarray(running_var, dtype=np.float64) + eps)
+    return np.asarray(gamma, dtype=np.float64) / scale
+
+
+def _gain(gain: npt.ArrayLike | None) -> Floats:
+    return np.asarray(1.0 if gain is None else gain, dtype=np.float64)
