@@ -1,4 +1,4 @@
-"""Plans: decisions as data. JSON in, JSON out; what a pass decided can be read, edited, replayed."""
+"""Plans: decisions as data, JSON in, JSON out: to be read, edited and replayed."""
 
 from __future__ import annotations
 

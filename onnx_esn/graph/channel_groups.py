@@ -103,6 +103,10 @@ class Analysis:
                 seen.setdefault(of.tobytes(), of)
         return list(seen.values())
 
+    def first_labels(self) -> dict[int, int]:
+        """First label by the index of the node that issued it; its filters follow in order."""
+        return {node: first for first, _, node in self.propagation.space.issued}
+
     def removed_labels(self, removed: Mask) -> Mask:
         """Per label, whether it goes, from the same per class."""
         return np.append(removed, False)[self.classes.of]

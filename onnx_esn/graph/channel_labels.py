@@ -95,9 +95,9 @@ class LabelSpace:
         rows = np.concatenate([e[0] for e in self._edges] or [np.empty(0, np.int64)])
         cols = np.concatenate([e[1] for e in self._edges] or [np.empty(0, np.int64)])
         graph = coo_array((np.ones(rows.size, np.int8), (rows, cols)), shape=(n, n))
-        number, of = connected_components(graph, directed=False)
+        number, component = connected_components(graph, directed=False)
         # Label 0 is a component of its own, the first; shift it to -1.
-        of = of.astype(np.int64) - 1
+        of = np.asarray(component, np.int64) - 1
         locked = np.zeros(number - 1, np.bool_)
         reasons = [""] * (number - 1)
         for labels, reason in self._locks:
@@ -106,6 +106,11 @@ class LabelSpace:
                     locked[c] = True
                     reasons[c] = reason
         return Classes(of, locked, tuple(reasons))
+
+
+def line(x: Labels, axis: int) -> Labels:
+    """The values along one axis of an array that changes along no other."""
+    return np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)[:, 0]
 
 
 def varying_axes(x: NDArray[Any]) -> list[int]:

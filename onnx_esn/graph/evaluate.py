@@ -142,7 +142,7 @@ def _constant_of_shape(attrs: dict[str, Any], inputs: Inputs) -> Array:
 
 def _slice(attrs: dict[str, Any], inputs: Inputs) -> Array:
     data = _need(inputs, 0)
-    return data[slice_window(attrs, inputs, data.shape)]
+    return np.asarray(data[slice_window(attrs, inputs, data.shape)])
 
 
 _FAST: dict[str, Callable[[dict[str, Any], Inputs], Array | None]] = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ class Layer:
 
     Attributes:
         index: index of its node in the graph.
-        name: name of its node (first output where it has none).
+        name: name of its node (its output's where that is empty or not unique).
         op: Conv, ConvTranspose, Gemm or MatMul.
         weight: name of the weight as the node reads it.
         source: name of the initializer behind it (through Identity), or the same name.
@@ -107,7 +108,8 @@ def find_layers(model: onnx.ModelProto, constants: Constants, facts: Facts) -> l
             layer = _layer(node, index, constants, facts, batch)
             if layer is not None:
                 layers.append(layer)
-    return layers
+    names = Counter(layer.name for layer in layers)
+    return [x if names[x.name] == 1 else replace(x, name=x.output) for x in layers]
 
 
 def _batch(model: onnx.ModelProto, facts: Facts) -> int:
@@ -134,7 +136,8 @@ def _layer(
         return None
     attrs = attributes(node)
     out = facts.shapes.get(node.output[0])
-    groups, kernel, channel_axis = 1, (), 1
+    groups, channel_axis = 1, 1
+    kernel: Shape = ()
     if node.op_type == "Conv":
         groups = int(attrs.get("group", 1))
         filter_axis, filters, channels = 0, shape[0], shape[1] * groups

@@ -205,7 +205,7 @@ def _tile(m: Move, x: Array) -> list[Array]:
 
 
 def _depth_to_space(m: Move, x: Array) -> list[Array]:
-    n, c, h, w = m.in_shape
+    c, h, w = m.in_shape[1:]
     b = m.attrs["blocksize"]
     x = expand(x, m.in_shape, [1])
     if m.attrs.get("mode", b"DCR") == b"DCR":
@@ -220,7 +220,7 @@ def _depth_to_space(m: Move, x: Array) -> list[Array]:
 
 
 def _space_to_depth(m: Move, x: Array) -> list[Array]:
-    n, c, h, w = m.in_shape
+    c, h, w = m.in_shape[1:]
     b = m.attrs["blocksize"]
     if x.shape[2] == 1 and x.shape[3] == 1:
         return [np.tile(expand(x, m.in_shape, [1]), (1, b * b, 1, 1))]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -24,6 +24,7 @@ from onnx_esn.graph.movement import MovementError
 from onnx_esn.graph.shapes import Facts, Shape, describe
 
 log = logging.getLogger(__name__)
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def propagate(
 
 
 def captured(node: onnx.NodeProto) -> list[str]:
-    """Names that the node's subgraphs read (their own tensors included: harmless, never labelled)."""
+    """Names that the node's subgraphs read, their own tensors included (those carry no labels)."""
     names: list[str] = []
     for attribute in node.attribute:
         for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
@@ -185,13 +186,13 @@ def captured(node: onnx.NodeProto) -> list[str]:
     return names
 
 
-def align(x: Labels, rank: int) -> Labels:
+def align(x: NDArray[T], rank: int) -> NDArray[T]:
     """Prepend axes of size 1, as broadcasting does."""
     return x.reshape((1,) * (rank - x.ndim) + x.shape)
 
 
-def along(vector: Labels, axis: int, rank: int) -> Labels:
-    """Lay a vector of labels along one axis of a compact array."""
+def along(vector: NDArray[T], axis: int, rank: int) -> NDArray[T]:
+    """Lay a vector along one axis of a compact array."""
     shape = [1] * rank
     shape[axis] = -1
     return vector.reshape(shape)

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from onnx_esn.graph.channel_labels import Labels, Mask, varying_axes
+from onnx_esn.graph.channel_labels import Labels, Mask, line, varying_axes
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.movement import slice_window
 from onnx_esn.graph.shapes import Facts, Shape, describe
@@ -103,20 +103,11 @@ def _target(site: Site, slot: int, copy_marker: int | None) -> None:
             and in_a is not None
             and in_b is not None
             and axis < len(in_a)
-            and len(in_a) == len(a)
+            and (copy_marker == 0 or len(in_a) == len(a))
             and in_a[axis] == m
             and in_b[axis] == n
         ):
             target.append(copy_marker)
-        elif (
-            copy_marker == 0
-            and axis < len(in_a or ())
-            and in_a
-            and in_b
-            and in_a[axis] == m
-            and in_b[axis] == n
-        ):
-            target.append(0)
         else:
             target.append(None)
     if target.count(None) == 1 and site.node.op_type == "Reshape":
@@ -177,13 +168,8 @@ def _positions(site: Site) -> tuple[int, list[int]]:
     """Axis, and for each surviving output position the surviving input position it reads."""
     assert site.labels is not None
     axis = labelled_axis(site.labels, site.removed)
-    shape = site.old[0].shapes[site.node.input[0]]
-    kept = ~site.removed[
-        np.moveaxis(site.labels, axis, 0).reshape(site.labels.shape[axis], -1)[:, 0]
-    ]
-    return axis, [int(v) for v in np.where(kept, np.cumsum(kept) - 1, -1)] if shape[
-        axis
-    ] > 1 else []
+    kept = ~site.removed[line(site.labels, axis)]
+    return axis, [int(v) for v in np.where(kept, np.cumsum(kept) - 1, -1)]
 
 
 def _slice(site: Site) -> None:
@@ -278,7 +264,7 @@ def _pad(site: Site) -> None:
     (out,) = site.out_labels[:1]
     assert out is not None
     axis = labelled_axis(out, site.removed)
-    kept = ~site.removed[np.moveaxis(out, axis, 0).reshape(out.shape[axis], -1)[:, 0]]
+    kept = ~site.removed[line(out, axis)]
     attrs = attributes(site.node)
     shape = site.old[0].shapes[site.node.input[0]]
     rank = len(shape)

@@ -14,10 +14,11 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnx_esn.graph.channel_groups import Analysis
-from onnx_esn.graph.channel_labels import Labels, Mask
+from onnx_esn.graph.channel_labels import Labels, Mask, line
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.movement import MOVES, Move, MovementError, compact, move
+from onnx_esn.graph.propagation import captured
 from onnx_esn.graph.repair import RepairError, Site, mend
 from onnx_esn.graph.shapes import Facts, Shape, ShapeWalk, describe
 from onnx_esn.graph.slicing import (
@@ -232,10 +233,9 @@ class _Walk:
             axes = [int(v) % rank for v in facts.values[node.input[3]]]
         for axis in range(rank):
             if labels.shape[axis] != source.shape[axis] and labels.shape[axis] > 1:
-                line = np.moveaxis(labels, axis, 0).reshape(labels.shape[axis], -1)[:, 0]
-                inner = np.moveaxis(source, axis, 0).reshape(source.shape[axis], -1)[:, 0]
-                before = int(np.flatnonzero(line == inner[0])[0]) if inner.size else 0
-                want = int((~self.removed[line[:before]]).sum())
+                outer, inner = line(labels, axis), line(source, axis)
+                before = int(np.flatnonzero(outer == inner[0])[0]) if inner.size else 0
+                want = int((~self.removed[outer[:before]]).sum())
                 if int(np.asarray(pads).reshape(-1)[axes.index(axis)]) != want:
                     return False
         return True
@@ -269,7 +269,6 @@ _SHAPE_READERS = {
 
 def _drop_unused(old: onnx.ModelProto, new: onnx.ModelProto) -> None:
     """Remove what the rewriting left without a reader (and only that)."""
-    from onnx_esn.graph.propagation import captured
 
     def readers(model: onnx.ModelProto) -> set[str]:
         names = {o.name for o in model.graph.output}

@@ -202,7 +202,7 @@ def _matmul_activations(p: Propagation, node: onnx.NodeProto) -> None:
     row, column = rank - 2, rank - 1
 
     def settle(x: Labels, inner: int, outer: int) -> Labels:
-        # A label can sit on one axis of a product only: the contracted one, else its own, else batch.
+        # A label can sit on one axis only: the contracted one, else its own, else a batch axis.
         if x.shape[inner] > 1:
             return p.space.tie_along(x, [*batch, outer], f"read by {describe(node)}")
         if x.shape[outer] > 1:

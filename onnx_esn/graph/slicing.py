@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from onnx_esn.graph.channel_groups import Analysis
-from onnx_esn.graph.channel_labels import Mask
+from onnx_esn.graph.channel_labels import Labels, Mask, line
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.propagation import captured
@@ -62,11 +62,11 @@ def removed_along(labels: NDArray[np.int64], removed: Mask, what: str) -> Remove
         return {}
     for axis in range(gone.ndim):
         if gone.shape[axis] > 1:
-            line = gone.any(axis=tuple(a for a in range(gone.ndim) if a != axis))
+            hit = gone.any(axis=tuple(a for a in range(gone.ndim) if a != axis))
             shape = [1] * gone.ndim
             shape[axis] = -1
-            if bool((gone == line.reshape(shape)).all()):
-                return {axis: tuple(int(i) for i in np.flatnonzero(line))}
+            if bool((gone == hit.reshape(shape)).all()):
+                return {axis: tuple(int(i) for i in np.flatnonzero(hit))}
     raise ValueError(f"the removed positions of {what} are not slices along one axis")
 
 
@@ -86,7 +86,7 @@ def claimed_sources(
     The inverse of slicing: it tells which labels an entry of a plan speaks of.
     """
     nodes = analysis.model.graph.node
-    result: dict[tuple[str, int], list[tuple[str, NDArray[np.int64]]]] = defaultdict(list)
+    result: dict[tuple[str, int], list[tuple[str, Labels]]] = defaultdict(list)
     for claim in analysis.propagation.claims:
         for axis in range(claim.labels.ndim):
             if claim.labels.shape[axis] > 1:
@@ -96,10 +96,8 @@ def claimed_sources(
                     if step is None:
                         break
                     name, where = step
-                vector = np.take(
-                    np.moveaxis(claim.labels, axis, 0).reshape(claim.labels.shape[axis], -1), 0, 1
-                )
-                result[name, where].append((node_name(nodes[claim.node]), vector))
+                reader = node_name(nodes[claim.node])
+                result[name, where].append((reader, line(claim.labels, axis)))
     return result
 
 
@@ -114,7 +112,7 @@ def _step_back(constants: Constants, name: str, axis: int) -> tuple[str, int] | 
 
 
 def _push(constants: Constants, node: onnx.NodeProto, cut: Removed) -> dict[int, Removed] | None:
-    """Carry a cut from the output of a constant node to its inputs; None where that is not known."""
+    """Carry a cut from the output of a constant node to its inputs; None where not known."""
     if node.op_type in ("Identity", "Cast", "CastLike"):
         return {0: cut}
     if node.op_type == "Transpose":

@@ -34,7 +34,7 @@ class Edit:
     model: onnx.ModelProto
 
     def node(self, output: str) -> gs.Node:
-        """The node that makes a tensor (names of nodes need not be unique, names of tensors are)."""
+        """The node that makes a tensor (its name is unique, unlike a node's)."""
         return self._producers()[output]
 
     def _producers(self) -> dict[str, gs.Node]:

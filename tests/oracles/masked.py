@@ -1,4 +1,4 @@
-"""The oracle of pruning: in the *original* model, zero what the consumers of a removed channel read.
+"""The oracle of pruning: in the *original* model, zero what consumers read of removed channels.
 
 It knows the labels, but nothing of how tensors are sliced or nodes are mended.
 """

@@ -1,0 +1,171 @@
+"""The weight of a layer as it is stored: where, in what type, and the grid it may lie on.
+
+A weight can reach its layer through nodes that only move values (Transpose, Reshape) or change
+their type (Cast, DequantizeLinear); its cost in memory is that of the tensor at their far end.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.evaluate import evaluate_node
+from onnx_esn.graph.layers import Layer
+from onnx_esn.graph.number_formats import EPSILON, round_to
+from onnx_esn.numerics.esn import Integers, filter_bits
+from onnx_esn.numerics.grid import detect_grid
+
+Floats = NDArray[np.float64]
+
+_MOVES = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
+_CONVERTS = ("Cast", "QuantizeLinear", "DequantizeLinear")
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """The weight of a layer.
+
+    Attributes:
+        W: its values as filters (M, K).
+        tensor: name of the stored tensor behind it (of a computed weight, the computed one).
+        type: element type of that tensor (`TensorProto.DataType`).
+        read_type: element type as the layer reads it; another one behind a Cast.
+        step: canonical step Δ (M,) where the values lie on a mid-rise grid, else None.
+        codes: W_int (M, K) on that grid, else None.
+        locked: why other values cannot be written to it, or "".
+    """
+
+    W: Floats
+    tensor: str
+    type: int
+    read_type: int
+    step: Floats | None
+    codes: Floats | None
+    locked: str
+
+    @property
+    def type_name(self) -> str:
+        """Name of the stored type, such as `float32` or `int8`."""
+        name = TensorProto.DataType.Name(self.type).lower()
+        return {"float": "float32", "double": "float64"}.get(name, name)
+
+    @property
+    def width(self) -> int:
+        """Bits of one stored value."""
+        return type_width(self.type)
+
+    @property
+    def filter_bits(self) -> Integers:
+        """Bits (M,) of each filter: those of its largest code, or the stored width off the grid."""
+        if self.codes is not None:
+            return filter_bits(self.codes)
+        return np.full(self.W.shape[0], self.width, dtype=np.int64)
+
+
+def type_width(data_type: int) -> int:
+    """Return the bits of one value of a `TensorProto.DataType` (8 for a bool, 32 for float)."""
+    name = TensorProto.DataType.Name(data_type)
+    fixed = {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}.get(name)
+    digits = re.search(r"\d+", name)
+    return fixed or (int(digits[0]) if digits else 0)
+
+
+def read_weight(layer: Layer, constants: Constants) -> StoredWeight:
+    """Return the weight of a layer, on its grid where `detect_grid` recognises one."""
+    W = layer.as_filters(constants.value(layer.weight)).astype(np.float64)
+    tensor, path = _path(layer.weight, constants)
+    types = [_type(name, constants) for name in (tensor, *(n.output[0] for n in path))]
+    # Quantized in the graph (QuantizeLinear → DequantizeLinear), it is used at the integer's width.
+    dequantized = [_type(n.input[0], constants) for n in path if n.op_type == "DequantizeLinear"]
+    stored = min([types[0], *dequantized], key=type_width)
+    step = codes = None
+    # The coarsest type on the way is the one that rounded the values.
+    coarsest = max((t for t in types if t in EPSILON), key=EPSILON.__getitem__, default=None)
+    found = None if coarsest is None else detect_grid(W, EPSILON[coarsest])
+    if found is not None and coarsest is not None:
+        step, codes = _snapped(W, *found, coarsest), found[1]
+    read = types[1] if path else types[0]
+    return StoredWeight(W, tensor, stored, read, step, codes, _lock(tensor, path, types, constants))
+
+
+def as_stored(layer: Layer, constants: Constants, rows: Floats) -> Floats:
+    """Return values (M, K) of a layer's filters in the layout of its stored tensor.
+
+    Inverse of the way to the layer: Transpose and Reshape are undone by running them on the
+    positions of the stored values. Only for a weight that is not `locked`.
+    """
+    tensor, path = _path(layer.weight, constants)
+    moves = [node for node in reversed(path) if node.op_type not in ("Cast", "Identity")]
+    if not moves:
+        return np.asarray(layer.from_filters(rows), dtype=np.float64)
+    shape = constants.shape(tensor)
+    positions = np.arange(rows.size).reshape(shape)
+    for node in moves:
+        others = [constants.value(i) if i else None for i in node.input[1:]]
+        (positions,) = evaluate_node(node, [positions, *others], constants.opset.get("", 1))
+    result = np.empty(rows.size)
+    result[layer.as_filters(positions)] = rows
+    return result.reshape(shape)
+
+
+def path_outputs(layer: Layer, constants: Constants) -> list[str]:
+    """Names of the tensors from the stored one to the one that the layer reads."""
+    tensor, path = _path(layer.weight, constants)
+    return [tensor, *(node.output[0] for node in reversed(path))]
+
+
+def _path(name: str, constants: Constants) -> tuple[str, list[onnx.NodeProto]]:
+    """The stored tensor behind `name`, and the nodes between, from `name` back to it."""
+    path: list[onnx.NodeProto] = []
+    while name in constants.producer:
+        node = constants.producer[name]
+        if node.op_type not in _MOVES and node.op_type not in _CONVERTS:
+            break
+        path.append(node)
+        name = node.input[0]
+    return name, path
+
+
+def _type(name: str, constants: Constants) -> int:
+    if name in constants.initializers:
+        return constants.initializers[name].data_type
+    tensor = constant_tensor(constants.producer[name])
+    if tensor is not None:
+        return tensor.data_type
+    return int(helper.np_dtype_to_tensor_dtype(constants.value(name).dtype))
+
+
+def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The tensor that a Constant node holds in its `value`; None for anything else."""
+    if node.op_type != "Constant":
+        return None
+    return next((a.t for a in node.attribute if a.name == "value"), None)
+
+
+def _lock(tensor: str, path: list[onnx.NodeProto], types: list[int], constants: Constants) -> str:
+    integer = next((n.op_type for n in path if n.op_type.endswith("Linear")), "")
+    if integer or types[0] not in EPSILON:
+        name = TensorProto.DataType.Name(types[0]).lower()
+        return f"its weights are not stored as floats ({integer or name})"
+    if tensor in constants.initializers or constant_tensor(constants.producer[tensor]) is not None:
+        return ""
+    return f"its weights are computed in the graph ({constants.producer[tensor].op_type})"
+
+
+def _snapped(W: Floats, step: Floats, codes: Floats, data_type: int) -> Floats:
+    """The steps, each replaced by a neighbour of the type's own that gives W to the last bit."""
+    result = step.copy()
+    near = round_to(step, data_type)
+    ulp = np.abs(near) * EPSILON[data_type]
+    open_rows = step > 0
+    for candidate in (near, round_to(near + ulp, data_type), round_to(near - ulp, data_type)):
+        exact = (round_to(candidate[:, None] * codes, data_type) == W).all(axis=1) & open_rows
+        result[exact] = candidate[exact]
+        open_rows &= ~exact
+    return result

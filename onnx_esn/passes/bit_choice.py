@@ -1,0 +1,118 @@
+"""Bits and steps for the filters of a model: uniform, or by Lagrangian allocation in a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_esn.errors import BudgetError
+from onnx_esn.formats.fake_quant import quantized_values
+from onnx_esn.graph.number_formats import round_to
+from onnx_esn.numerics.bit_allocation import allocate_bits
+from onnx_esn.numerics.esn import Integers, filter_bits
+from onnx_esn.numerics.midrise import MAX_BITS, Bools, Floats, encode
+from onnx_esn.numerics.step_size import optimal_step, step_for_all_bits
+from onnx_esn.passes.filter_importance import dead_filters, error_weights
+from onnx_esn.passes.quantizable import Job
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Bits (M,) and step Δ (M,) of the filters of one job; both 0 for a pruned filter."""
+
+    bits: Integers
+    step: Floats
+
+
+def uniform_choice(job: Job, bits: int) -> Choice:
+    """Give every filter `bits` and its step of least squared error.
+
+    A filter that lies on a grid of no more bits already stays on it; a dead one gets 0 bits.
+    """
+    W = job.weight.W
+    wanted = np.full(W.shape[0], min(bits, job.most_bits), dtype=np.int64)
+    wanted[_dead(job)] = 0
+    return _settled(job, wanted, optimal_step(W, wanted))
+
+
+def budget_choices(jobs: Sequence[Job], budget: float, fixed: float = 0.0) -> list[Choice]:
+    """Spend `budget` (MAC·bit) on the filters of all jobs so that the least distortion remains.
+
+    `fixed` is the part of the budget that layers outside the jobs take whatever is chosen.
+
+    The distortion of a filter at b bits is its part of the layer's noise-to-signal ratio
+    (`filter_importance`), and layers count alike: in a chain that renormalises, the ratios of the
+    layers add up at the output. The strongest filter of each layer keeps at least one bit, so that
+    no layer falls silent. The MACs of all jobs must be known.
+
+    Raises:
+        BudgetError: the budget is below what the cheapest choice costs.
+    """
+    if not jobs:
+        return []
+    options = [_options(job) for job in jobs]
+    distortion = np.concatenate([d for d, _ in options])
+    macs = np.concatenate(
+        [np.full(len(d), j.macs_per_filter, float) for j, (d, _) in zip(jobs, options, strict=True)]
+    )
+    cost = macs[:, None] * np.arange(MAX_BITS + 1.0)
+    strongest = np.concatenate([np.arange(len(d)) == d[:, 0].argmax() for d, _ in options])
+    least = fixed + float(macs[strongest & (distortion[:, 0] > 0)].sum())
+    if least > budget:
+        raise BudgetError(
+            f"a cost of {budget:.6g} MAC·bit cannot be reached: the smallest is {least:.6g}, "
+            f"{fixed:.6g} of it in layers that are not quantized. Raise the target, prune first "
+            "or exclude fewer layers."
+        )
+    bits = allocate_bits(distortion, cost, budget - fixed, minimum_bits=strongest.astype(np.int64))
+    choices, first = [], 0
+    for job, (_, steps) in zip(jobs, options, strict=True):
+        b = bits[first : first + len(steps)]
+        choices.append(_settled(job, b, steps[np.arange(len(steps)), b]))
+        first += len(steps)
+    return choices
+
+
+def _dead(job: Job) -> Bools:
+    """Filters (M,) to prune; on a grid only zeros are, so that what is quantized stays as it is."""
+    return dead_filters(job.weight.W, job.norm) if job.weight.step is None else job.weight.step == 0
+
+
+def _options(job: Job) -> tuple[Floats, Floats]:
+    """Distortions and steps (M, 9) at 0 … 8 bits."""
+    W = job.weight.W
+    steps, error = step_for_all_bits(W)
+    kept = job.weight.step
+    if kept is not None:
+        # From the bits that its codes have on, a filter on a grid is exact.
+        on = (np.arange(MAX_BITS + 1) >= job.weight.filter_bits[:, None]) & (kept > 0)[:, None]
+        steps, error = np.where(on, kept[:, None], steps), np.where(on, 0.0, error)
+    error[:, job.most_bits :] = error[:, job.most_bits, None]
+    error[_dead(job)] = 0.0
+    return error_weights(W, job.norm, job.layers[0].groups)[:, None] * error, steps
+
+
+def _settled(job: Job, bits: Integers, step: Floats) -> Choice:
+    """The choice as its codes really turn out, in numbers of the stored type."""
+    W, data_type = job.weight.W, job.weight.type
+    bits = bits.copy()
+    rounded = round_to(step, data_type)
+    step = np.where((rounded > 0) & np.isfinite(rounded), rounded, step)
+    kept = job.weight.step
+    if kept is not None:
+        stays = (job.weight.filter_bits <= bits) & (kept > 0)
+        step = np.where(stays, kept, step)
+    codes = encode(W, step, bits)
+    while True:
+        # The weakest filters of a float16 layer can be too weak for their codes to stay apart.
+        stored = quantized_values(W, codes, step, data_type)
+        lost = (encode(stored, step, bits) != codes).any(axis=1)
+        if not lost.any():
+            break
+        bits[lost] -= 1
+        step[lost] = optimal_step(W[lost], bits[lost])
+        codes[lost] = encode(W[lost], step[lost], bits[lost])
+    real = filter_bits(codes)
+    return Choice(real, np.where(real > 0, step, 0.0))

@@ -1,0 +1,164 @@
+"""`inspect`: what a model costs, layer by layer, and which channels of it can be removed.
+
+MACs are the multiply-accumulates of Conv, ConvTranspose, Gemm and MatMul with weights, for one
+sample; positions in the zero padding count, biases and activations do not. With the bits of each
+filter they give
+
+    ESN'_d = Σ_filters MACs(filter)·bits(max|W_int| of the filter)      ("MAC·bit")
+    ESN_d  = Σ_weights c·bits(W_int),   ESN_a = Σ_weights c·W_int²,     c = MACs per weight
+
+and the same with c = 1 for memory. A layer off the mid-rise grid costs the width it is stored in
+(32, 16, 8 bits) for each weight, in ESN_d and in ESN'_d, all-zero filters included, because that is
+what is stored and multiplied. ESN_a has no meaning there: it counts amplitudes in steps of Δ, and
+such a layer has no Δ.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import onnx
+
+from onnx_esn.graph.channel_groups import Group, analyse
+from onnx_esn.graph.layers import Layer
+from onnx_esn.graph.model_file import initializer_bytes, load_model
+from onnx_esn.graph.shapes import data_inputs, declared_shape
+from onnx_esn.graph.weights import StoredWeight, read_weight
+from onnx_esn.numerics.esn import esn_a, esn_d, esn_prime
+from onnx_esn.passes.inspection_types import (
+    GroupInspection,
+    Inspection,
+    LayerInspection,
+    MemberInspection,
+    Totals,
+    Unresolved,
+)
+from onnx_esn.passes.layer_costs import (
+    InputShape,
+    LayerView,
+    measured_view,
+    not_counted,
+    total_cost,
+    total_macs,
+)
+
+__all__ = ["Inspection", "inspect", "total_cost", "total_macs"]
+
+
+def inspect(
+    model: onnx.ModelProto | str | os.PathLike[str],
+    *,
+    input_shape: InputShape | None = None,
+    groups: bool = True,
+) -> Inspection:
+    """Return what a model costs.
+
+    Args:
+        model: a model or the path of one.
+        input_shape: shape of the input (with the batch), or shapes by name; needed where axes
+            other than the batch are open.
+        groups: whether to look for channel groups, the slow part.
+
+    Raises:
+        OptionError: the shape does not fit, or is missing.
+        ModelError: the model cannot be read.
+    """
+    proto = load_model(model)
+    view = measured_view(proto, input_shape)
+    layers, tensors = [], []
+    for layer in view.layers:
+        weight = read_weight(layer, view.constants)
+        layers.append(_layer(layer, weight))
+        tensors.append(weight.tensor)
+    unresolved = [
+        Unresolved(x.name, "the shape of its output depends on data or on an unknown operator")
+        for x in view.layers
+        if x.macs is None
+    ]
+    unresolved += [Unresolved(s.node, s.reason) for s in not_counted(proto, view)]
+    return Inspection(
+        input_shapes=dict(view.facts.sizes),
+        layers=tuple(layers),
+        totals=_totals(layers, tensors, initializer_bytes(proto)),
+        unresolved=tuple(unresolved),
+        groups=_groups(proto, view) if groups else None,
+    )
+
+
+def _layer(layer: Layer, weight: StoredWeight) -> LayerInspection:
+    bits, per_filter = weight.filter_bits, layer.macs_per_filter
+    count = Counter(int(b) for b in bits)
+    K = weight.W.shape[1]
+    c = None if per_filter is None or not K else per_filter / K
+    # What one MAC per weight, or one per stored weight, costs.
+    digital = float(K * bits.sum()) if weight.codes is None else esn_d(weight.codes)
+    analogue = None if weight.codes is None else esn_a(weight.codes)
+    out = layer.output_shape
+    return LayerInspection(
+        name=layer.name,
+        op=layer.op,
+        weight=layer.source,
+        filters=layer.filters,
+        channels_in=layer.channels_in,
+        channels_out=layer.filters,
+        groups=layer.groups,
+        kernel=layer.kernel,
+        output_size=None
+        if out is None
+        else tuple(n for axis, n in enumerate(out) if axis not in (0, layer.channel_axis)),
+        macs=layer.macs,
+        parameters=layer.parameters,
+        storage=weight.type_name,
+        storage_bits=weight.width,
+        quantized=weight.codes is not None,
+        bits=dict(sorted(count.items())),
+        filter_bits=tuple(int(b) for b in bits),
+        esn_a=None if c is None or analogue is None else c * analogue,
+        esn_d=None if c is None else c * digital,
+        esn_prime=None if per_filter is None else esn_prime([per_filter] * layer.filters, bits),
+        esn_a_memory=analogue,
+        esn_d_memory=digital,
+        esn_prime_memory=float(K * bits.sum()),
+    )
+
+
+def _totals(layers: list[LayerInspection], tensors: list[str], stored: int) -> Totals:
+    # A weight that several layers share is computed with by each, and stored once.
+    first = dict(zip(reversed(tensors), reversed(layers), strict=True))
+    stored_once = list(first.values())
+    macs = sum(x.macs or 0 for x in layers)
+    parameters = sum(x.parameters for x in stored_once)
+    prime = sum(x.esn_prime or 0.0 for x in layers)
+    prime_memory = sum(x.esn_prime_memory for x in stored_once)
+    quantized = [x for x in layers if x.quantized]
+    return Totals(
+        layers=len(layers),
+        quantized_layers=len(quantized),
+        macs=macs,
+        parameters=parameters,
+        initializer_bytes=stored,
+        bits_per_mac=prime / macs if macs else None,
+        bits_per_weight=prime_memory / parameters if parameters else None,
+        esn_a=sum(x.esn_a or 0.0 for x in quantized) if quantized else None,
+        esn_d=sum(x.esn_d or 0.0 for x in layers),
+        esn_prime=prime,
+        esn_a_memory=sum(x.esn_a_memory or 0.0 for x in stored_once) if quantized else None,
+        esn_d_memory=sum(x.esn_d_memory for x in stored_once),
+        esn_prime_memory=prime_memory,
+    )
+
+
+def _groups(model: onnx.ModelProto, view: LayerView) -> tuple[GroupInspection, ...]:
+    # The analysis tells the batch from other axes by its size, so an open batch is left to it.
+    sizes = dict(view.facts.sizes)
+    for info in data_inputs(model):
+        declared = declared_shape(info)
+        if declared and not isinstance(declared[0], int):
+            sizes[info.name] = (2, *sizes[info.name][1:])
+    return tuple(_group(g) for g in analyse(model, shapes=sizes).groups)
+
+
+def _group(group: Group) -> GroupInspection:
+    members = tuple(MemberInspection(m.node, m.op, m.filters, m.depthwise) for m in group.members)
+    return GroupInspection(group.name, members, group.width, int(group.classes.size), group.reason)

@@ -1,0 +1,83 @@
+"""Correct the norm points of a model one after another, each on the output of those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnx_esn.calibration import CalibrationSet
+from onnx_esn.calibration.point_moments import Point
+from onnx_esn.calibration.staged import MEMORY_LIMIT, measure_in_stages
+from onnx_esn.graph.norm_points import NormPoint
+from onnx_esn.graph.norm_probes import insert_probes
+from onnx_esn.graph.norm_rewriting import ModelWriter
+from onnx_esn.numerics.moments import Moments
+from onnx_esn.passes.base import copied
+
+Array = npt.NDArray[np.generic]
+# Measured moments to running mean and variance, or to the scale and shift of a layer's output; (C,).
+Rule = Callable[[Moments], tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+
+
+def correct_points(
+    model: onnx.ModelProto,
+    points: Sequence[NormPoint],
+    rules: Mapping[str, Rule],
+    images: CalibrationSet,
+    *,
+    batch_size: int = 64,
+    memory_limit: int = MEMORY_LIMIT,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[onnx.ModelProto, dict[str, Moments]]:
+    """A corrected copy of the model, and what was measured, by `NormPoint.output`.
+
+    Args:
+        model: the model.
+        points: what to correct.
+        rules: by `NormPoint.output`.
+        images: samples that fit the model.
+        batch_size, memory_limit, threads, progress: see `measure_in_stages`.
+
+    Raises:
+        VerificationError: a statistic or a corrected parameter is not finite; names the layer.
+        OperationError: the model does not run, or not in stages.
+    """
+    writer = ModelWriter(copied(model))
+    writer.own_statistics(points)
+    probed, handles = insert_probes(writer.model, points)
+    by_node = {handles[point.output].node: point for point in points}
+    corrections: dict[str, tuple[Array, Array]] = {}
+
+    def update(at: Point, moments: Moments) -> dict[str, Array]:
+        point = by_node[at.node]
+        handle = handles[point.output]
+        with np.errstate(over="ignore"):  # an infinity is reported by who stores it
+            first, second = (
+                new.astype(old.dtype).reshape(old.shape)
+                for new, old in zip(rules[point.output](moments), handle.values, strict=True)
+            )
+        corrections[point.output] = first, second
+        return {handle.names[0]: first, handle.names[1]: second}
+
+    measured = measure_in_stages(
+        probed,
+        [
+            Point(point.name, handles[point.output].tensor, point.axis, handles[point.output].node)
+            for point in points
+        ],
+        images,
+        update,
+        batch_size=batch_size,
+        memory_limit=memory_limit,
+        threads=threads,
+        progress=progress,
+    )
+    for point in points:
+        write = writer.set_statistics if point.layer is None else writer.fold
+        write(point, *corrections[point.output])
+    writer.finish()
+    return writer.model, {p.output: measured[handles[p.output].node] for p in points}

@@ -1,0 +1,126 @@
+"""Which weights of a model can be quantized; why the others cannot."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from onnx_esn.errors import OptionError
+from onnx_esn.graph.batchnorm import BatchNorm, batchnorm_after
+from onnx_esn.graph.layers import Layer
+from onnx_esn.graph.readers import readers
+from onnx_esn.graph.weights import StoredWeight, read_weight
+from onnx_esn.numerics.midrise import MAX_BITS
+from onnx_esn.passes.base import Skipped
+from onnx_esn.passes.layer_costs import LayerView, not_counted
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stored weight and the layers that use it, alike.
+
+    Attributes:
+        layers: the layers, in graph order.
+        weight: their weight.
+        norm: the BatchNormalization behind the first of them, if that is its only one.
+        macs_per_filter: MACs of one filter, summed over the layers; None where unknown.
+    """
+
+    layers: tuple[Layer, ...]
+    weight: StoredWeight
+    norm: BatchNorm | None
+    macs_per_filter: int | None
+
+    @property
+    def name(self) -> str:
+        """Name of the first layer."""
+        return self.layers[0].name
+
+    @property
+    def most_bits(self) -> int:
+        """Widest codes that the stored type can hold apart: 7 in bfloat16, else 8."""
+        return MAX_BITS - 1 if self.weight.type == TensorProto.BFLOAT16 else MAX_BITS
+
+
+def find_jobs(
+    model: onnx.ModelProto, view: LayerView, exclude: Sequence[str] = ()
+) -> tuple[list[Job], list[Skipped]]:
+    """Sort the layers of a model into those that can be quantized and those that cannot.
+
+    Args:
+        model: the model.
+        view: its layers.
+        exclude: glob patterns on names of nodes and weights.
+
+    Raises:
+        OptionError: a pattern matches no layer.
+    """
+    excluded = match_layers(view.layers, exclude)
+    skipped = not_counted(model, view)
+    users = readers(model)
+    shared: dict[str, list[tuple[Layer, StoredWeight]]] = {}
+    for layer in view.layers:
+        weight = read_weight(layer, view.constants)
+        shared.setdefault(weight.tensor, []).append((layer, weight))
+    jobs = []
+    for uses in shared.values():
+        layers, weight = tuple(x for x, _ in uses), uses[0][1]
+        reason = _refusal(uses, excluded)
+        if reason:
+            skipped += [Skipped(x.name, excluded.get(x.name, reason)) for x in layers]
+            continue
+        norms = [batchnorm_after(model, users, view.constants, x) for x in layers]
+        macs = [x.macs_per_filter for x in layers]
+        known = None if None in macs else sum(m or 0 for m in macs)
+        jobs.append(Job(layers, weight, norms[0] if len(norms) == 1 else None, known))
+    order = {layer.name: i for i, layer in enumerate(view.layers)}
+    return jobs, sorted(skipped, key=lambda s: order.get(s.node, len(order)))
+
+
+def match_layers(layers: Sequence[Layer], patterns: Sequence[str]) -> dict[str, str]:
+    """Return, for each layer whose node or weight matches a pattern, which one it was.
+
+    Raises:
+        OptionError: a pattern matches nothing; the message lists close names.
+    """
+    matched: dict[str, str] = {}
+    for pattern in patterns:
+        hits = [x for x in layers if any(_matches(name, pattern) for name in _names(x))]
+        if not hits:
+            names = [name for x in layers for name in dict.fromkeys(_names(x))]
+            close = difflib.get_close_matches(pattern.strip("*"), names, n=3, cutoff=0.4)
+            hint = f"; close names: {', '.join(close)}" if close else ""
+            raise OptionError(f"--exclude {pattern!r} matches no layer and no weight{hint}")
+        matched.update({x.name: f"excluded by {pattern!r}" for x in hits})
+    return matched
+
+
+def _names(layer: Layer) -> tuple[str, ...]:
+    return layer.name, layer.weight, layer.source
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)
+
+
+def _refusal(uses: Sequence[tuple[Layer, StoredWeight]], excluded: dict[str, str]) -> str:
+    layers, weight = [x for x, _ in uses], uses[0][1]
+    for layer in layers:
+        if layer.name in excluded:
+            return f"its weight is shared with {layer.name}, which is excluded"
+    if weight.locked:
+        return weight.locked
+    if not weight.W.size:
+        return "its weight is empty"
+    if not np.isfinite(weight.W).all():
+        return "its weights are not finite (NaN or infinity)"
+    if any(x.W.shape != weight.W.shape or not np.array_equal(x.W, weight.W) for _, x in uses[1:]):
+        others = ", ".join(x.name for x in layers)
+        return f"the layers {others} share its weight, but read it in different layouts"
+    return ""

@@ -1,0 +1,184 @@
+"""`quantize`: filter-wise mid-rise codes for the weights of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_esn.budgets import Target, parse_target
+from onnx_esn.errors import BudgetError, ModelError, OptionError
+from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.shapes import Facts
+from onnx_esn.graph.weights import read_weight
+from onnx_esn.numerics.esn import Integers, esn_prime
+from onnx_esn.numerics.midrise import MAX_BITS
+from onnx_esn.passes.base import PassResult, Skipped
+from onnx_esn.passes.bit_choice import Choice, budget_choices, uniform_choice
+from onnx_esn.passes.layer_costs import (
+    InputShape,
+    LayerView,
+    measured_view,
+    total_cost,
+    view_layers,
+)
+from onnx_esn.passes.quantizable import Job, find_jobs
+from onnx_esn.passes.quantization_replay import replay
+from onnx_esn.plans import LayerQuantization, QuantizationPlan, load_plan
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Put the weights of each filter on a mid-rise grid of its own.
+
+    Exactly one of `bits`, `target_cost` and `plan` says how many bits a filter gets. The first and
+    the last layer are quantized too. What lies on a grid of no more bits already stays as it is.
+
+    `details` of the result: `cost_before`, `cost_after` (ESN'_d in MAC·bit, None where the input
+    size is open), `target` (in MAC·bit, or None), `mean_bits` (cost_after per MAC),
+    `quantized_layers`, `filters`, `pruned_filters` (those at 0 bits).
+
+    Attributes:
+        bits: 1 … 8 for every filter.
+        target_cost: ESN'_d to stay below (`1.2G`), or a percentage of the input model's (`25%`);
+            0 … 8 bits per filter by Lagrangian allocation.
+        plan: a plan, or the path of one, to replay.
+        exclude: glob patterns on names of nodes or weights; what matches stays as it is, and its
+            cost counts in the budget.
+        reference: the model that a percentage refers to, where that is not the input model.
+        input_shape: as for `inspect`; a budget needs it where axes other than the batch are open.
+    """
+
+    bits: int | None = None
+    target_cost: Target | str | float | None = None
+    plan: QuantizationPlan | str | Path | None = None
+    exclude: tuple[str, ...] = ()
+    reference: onnx.ModelProto | None = None
+    input_shape: InputShape | None = None
+
+    def __post_init__(self) -> None:
+        given = [x is not None for x in (self.bits, self.target_cost, self.plan)]
+        if sum(given) != 1:
+            raise OptionError("give exactly one of --bits, --target-cost and --plan")
+        if self.bits is not None and (
+            isinstance(self.bits, bool)
+            or not isinstance(self.bits, int)
+            or not 1 <= self.bits <= MAX_BITS
+        ):
+            raise OptionError(f"--bits must be an integer from 1 to {MAX_BITS}, not {self.bits!r}")
+        if self.plan is not None and self.exclude:
+            raise OptionError("--exclude cannot be combined with --plan: edit the plan instead")
+        if self.target_cost is not None:
+            parse_target(self.target_cost)
+
+    def __call__(self, model: onnx.ModelProto) -> PassResult:
+        """Return the quantized model and the plan that makes it.
+
+        Raises:
+            OptionError: a pattern matches nothing, or a budget lacks the input size.
+            BudgetError: the budget is below the smallest cost that can be reached.
+            PlanError: the plan is malformed or does not fit the model.
+        """
+        view, measured = self._view(model)
+        target: float | None = None
+        if self.plan is not None:
+            plan = load_plan(self.plan, QuantizationPlan)
+            jobs, skipped = find_jobs(model, view)
+        else:
+            jobs, skipped = find_jobs(model, view, self.exclude)
+            if self.bits is not None:
+                choices = [uniform_choice(job, self.bits) for job in jobs]
+                skipped += _narrowed(jobs, self.bits)
+            else:
+                jobs, skipped = _with_known_cost(jobs, skipped)
+                target = self._target(model)
+                fixed = _cost(view, _zero_bits(jobs))
+                choices = budget_choices(jobs, target, fixed)
+            plan = _plan(view, jobs, choices, self.exclude)
+        result, modified, bits = replay(model, jobs, skipped, plan)
+        skipped += [
+            Skipped(x.name, "the plan does not name it")
+            for job in jobs
+            for x in job.layers
+            if x.name not in bits
+        ]
+        details = _details(view, bits, measured, target)
+        return PassResult(result, modified, tuple(skipped), plan, details)
+
+    def _view(self, model: onnx.ModelProto) -> tuple[LayerView, bool]:
+        """The layers, and whether their MACs could be counted."""
+        try:
+            return measured_view(model, self.input_shape), True
+        except (ModelError, OptionError):
+            if self.target_cost is not None or self.input_shape is not None:
+                raise
+        return view_layers(model, Facts(sizes={}), Constants(model)), False
+
+    def _target(self, model: onnx.ModelProto) -> float:
+        target = parse_target(self.target_cost)  # type: ignore[arg-type]
+        whole = total_cost(self.reference or model, input_shape=self.input_shape)
+        if whole <= 0:
+            raise BudgetError("the model has no layer whose cost is known, so no budget can be met")
+        return target.resolve(whole)
+
+
+def _with_known_cost(jobs: list[Job], skipped: list[Skipped]) -> tuple[list[Job], list[Skipped]]:
+    reason = "the shape of its output is unknown, so what it costs is unknown too"
+    unknown = [Skipped(x.name, reason) for j in jobs if j.macs_per_filter is None for x in j.layers]
+    return [j for j in jobs if j.macs_per_filter is not None], skipped + unknown
+
+
+def _narrowed(jobs: list[Job], bits: int) -> list[Skipped]:
+    return [
+        Skipped(job.name, f"bfloat16 cannot hold {bits}-bit codes apart; {job.most_bits} bits used")
+        for job in jobs
+        if bits > job.most_bits
+    ]
+
+
+def _plan(
+    view: LayerView, jobs: list[Job], choices: list[Choice], exclude: tuple[str, ...]
+) -> QuantizationPlan:
+    entries = {}
+    for job, choice in zip(jobs, choices, strict=True):
+        bits = tuple(int(b) for b in choice.bits)
+        step = tuple(float(s) for s in choice.step)
+        for layer in job.layers:
+            entries[layer.name] = LayerQuantization(layer.name, bits, step)
+    ordered = tuple(entries[x.name] for x in view.layers if x.name in entries)
+    return QuantizationPlan(ordered, exclude)
+
+
+def _zero_bits(jobs: list[Job]) -> dict[str, Integers]:
+    return {x.name: np.zeros(x.filters, np.int64) for job in jobs for x in job.layers}
+
+
+def _cost(view: LayerView, bits: Mapping[str, Integers]) -> float:
+    """ESN'_d with the given bits per filter; layers not named cost what they do now."""
+    cost = 0.0
+    for x in view.layers:
+        if x.macs_per_filter is not None:
+            b = bits.get(x.name)
+            b = read_weight(x, view.constants).filter_bits if b is None else b
+            cost += esn_prime(np.full(x.filters, x.macs_per_filter), b)
+    return cost
+
+
+def _details(
+    view: LayerView, bits: Mapping[str, Integers], measured: bool, target: float | None
+) -> dict[str, Any]:
+    macs = sum(x.macs or 0 for x in view.layers)
+    after = _cost(view, bits) if measured else None
+    return {
+        "cost_before": _cost(view, {}) if measured else None,
+        "cost_after": after,
+        "target": target,
+        "mean_bits": after / macs if after is not None and macs else None,
+        "quantized_layers": len(bits),
+        "filters": sum(b.size for b in bits.values()),
+        "pruned_filters": sum(int((b == 0).sum()) for b in bits.values()),
+    }

@@ -1,0 +1,51 @@
+"""What all tables share: frames, cells, and names cut in the middle."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+ELLIPSIS = "…"
+
+
+def elide(name: str, width: int) -> str:
+    """Cut a long name in the middle: the end of a node's name says most, then its beginning."""
+    if len(name) <= width:
+        return name
+    if width <= 1:
+        return ELLIPSIS[:width]
+    head = (width - 1) // 3
+    tail = width - 1 - head
+    return name[:head] + ELLIPSIS + name[len(name) - tail :]
+
+
+def grid(title: str = "", *, gap: int = 2, footer: bool = False) -> Table:
+    """An empty table: a rule under the headings, ``gap`` (at least 1) spaces between columns."""
+    return Table(
+        box=box.SIMPLE_HEAD,
+        title=Text(title) if title else None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        footer_style="bold",
+        show_footer=footer,
+        padding=(0, gap - 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+
+
+def cell(text: str, style: str = "") -> Text:
+    """Plain text: names may hold square brackets, which rich would read as markup."""
+    return Text(text, style=style)
+
+
+def note(text: str) -> Text:
+    """A line below a table; it may be wider than the table."""
+    return Text(text, style="dim")
+
+
+def count(number: int, noun: str) -> str:
+    """``1 image``, ``2,000 images``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

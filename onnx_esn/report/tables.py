@@ -1,0 +1,9 @@
+"""Tables for people, as rich renderables: ``console.print(comparison_table(comparison))``."""
+
+from __future__ import annotations
+
+from .comparison_table import comparison_table
+from .inspection_tables import inspection_tables
+from .skipped_table import skipped_table
+
+__all__ = ["comparison_table", "inspection_tables", "skipped_table"]
