@@ -1,1 +1,74 @@
-"""onnx-esn: make exported ONNX CNNs cheap without labels, training code or a framework."""
+"""onnx-esn: make exported ONNX CNNs cheap without labels, training code or a framework.
+
+The verbs are functions: `inspect`, `prune`, `recalibrate`, `quantize`, `annotate`, `compress`,
+`evaluate`, `sweep`. The pass objects behind them are `Prune`, `Recalibrate`, `Quantize`,
+`Annotate` and `Sequential`. Everything is imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnx_esn.evaluation import Comparison as Comparison
+    from onnx_esn.evaluation import evaluate as evaluate
+    from onnx_esn.passes.annotation import Annotate as Annotate
+    from onnx_esn.passes.base import PassResult as PassResult
+    from onnx_esn.passes.base import Sequential as Sequential
+    from onnx_esn.passes.base import Skipped as Skipped
+    from onnx_esn.passes.inspection import Inspection as Inspection
+    from onnx_esn.passes.inspection import inspect as inspect
+    from onnx_esn.passes.pruning import Prune as Prune
+    from onnx_esn.passes.pruning import RemoveZeroFilters as RemoveZeroFilters
+    from onnx_esn.passes.quantization import Quantize as Quantize
+    from onnx_esn.passes.recalibration import Recalibrate as Recalibrate
+    from onnx_esn.pipeline import CompressionResult as CompressionResult
+    from onnx_esn.pipeline import annotate as annotate
+    from onnx_esn.pipeline import compress as compress
+    from onnx_esn.pipeline import prune as prune
+    from onnx_esn.pipeline import quantize as quantize
+    from onnx_esn.pipeline import recalibrate as recalibrate
+    from onnx_esn.pipeline import write_model as write_model
+    from onnx_esn.plans import PruningPlan as PruningPlan
+    from onnx_esn.plans import QuantizationPlan as QuantizationPlan
+    from onnx_esn.search.sweep import sweep as sweep
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Comparison": "evaluation",
+    "evaluate": "evaluation",
+    "Annotate": "passes.annotation",
+    "PassResult": "passes.base",
+    "Sequential": "passes.base",
+    "Skipped": "passes.base",
+    "Inspection": "passes.inspection",
+    "inspect": "passes.inspection",
+    "Prune": "passes.pruning",
+    "RemoveZeroFilters": "passes.pruning",
+    "Quantize": "passes.quantization",
+    "Recalibrate": "passes.recalibration",
+    "CompressionResult": "pipeline",
+    "annotate": "pipeline",
+    "compress": "pipeline",
+    "prune": "pipeline",
+    "quantize": "pipeline",
+    "recalibrate": "pipeline",
+    "write_model": "pipeline",
+    "PruningPlan": "plans",
+    "QuantizationPlan": "plans",
+    "sweep": "search.sweep",
+}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use: `import onnx_esn` alone stays fast."""
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

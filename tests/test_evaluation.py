@@ -230,6 +230,19 @@ def test_costs(images, tmp_path):
     assert model.file_bytes == path.stat().st_size
 
 
+def test_costs_where_height_and_width_are_open(images):
+    model = classifier()
+    for axis, symbol in ((2, "h"), (3, "w")):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = symbol
+    other = classifier(input_name="picture")
+    pair = [model, other]
+    by_sample = evaluate(pair, images, latency=False).models
+    assert [m.macs for m in by_sample] == [8 * 3 * 9 * 36 + 8 * CLASSES] * 2
+    given = evaluate([model], images, latency=False, input_shape={"x": (1, 3, 12, 12)}).models[0]
+    assert given.macs == 8 * 3 * 9 * 144 + 8 * CLASSES
+    assert evaluate([model], images, latency=False, input_shape=(1, 3, 12, 12)).models[0] == given
+
+
 def test_file_bytes(tmp_path):
     model = classifier()
     assert file_bytes(model) == len(model.SerializeToString())

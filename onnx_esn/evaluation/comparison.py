@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from onnx_esn.calibration import Latency
 from onnx_esn.numerics.agreement import Agreement
+from onnx_esn.passes.inspection_types import json_ready
 
 SCHEMA = "onnx-esn/evaluation/1"
 
@@ -101,7 +101,7 @@ class Comparison:
 
     def to_document(self) -> dict[str, Any]:
         """JSON-ready; infinities and NaN become null (docs/json.md says where they can occur)."""
-        return {
+        document = {
             "schema": SCHEMA,
             "images": self.images,
             "samples": self.samples,
@@ -109,6 +109,8 @@ class Comparison:
             "latency_batch": self.latency_batch,
             "models": [_model(model) for model in self.models],
         }
+        plain: dict[str, Any] = json_ready(document)
+        return plain
 
 
 def _model(model: Evaluation) -> dict[str, Any]:
@@ -116,8 +118,8 @@ def _model(model: Evaluation) -> dict[str, Any]:
         "name": model.name,
         "macs": model.macs,
         "parameters": model.parameters,
-        "esn_prime": finite(model.esn_prime),
-        "mean_bits": finite(model.mean_bits),
+        "esn_prime": model.esn_prime,
+        "mean_bits": model.mean_bits,
         "file_bytes": model.file_bytes,
         "latency": None if model.latency is None else _latency(model.latency),
         "agreement": None if model.headline is None else _output(model.headline),
@@ -142,10 +144,10 @@ def _output(output: OutputAgreement) -> dict[str, Any]:
     return {
         "output": output.output,
         "top1": figures.top1,
-        "cosine": finite(figures.cosine),
-        "snr_db": finite(figures.snr_db),
-        "kl": finite(figures.kl),
-        "normalized_error": finite(figures.normalized_error),
+        "cosine": figures.cosine,
+        "snr_db": figures.snr_db,
+        "kl": figures.kl,
+        "normalized_error": figures.normalized_error,
     }
 
 
@@ -156,8 +158,3 @@ def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
         "difference": accuracy.difference,
         "difference_error": accuracy.difference_error,
     }
-
-
-def finite(value: float | None) -> float | None:
-    """The number, or None where JSON has no word for it."""
-    return value if value is not None and math.isfinite(value) else None

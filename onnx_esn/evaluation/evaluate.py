@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ def evaluate(
     latency: bool = True,
     threads: int | None = None,
     names: Sequence[str] | None = None,
+    input_shape: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare models on one set of samples; each sample is decoded once for all of them.
@@ -54,6 +55,8 @@ def evaluate(
         latency: time one run on one sample as well, all models in turns.
         threads: threads for one operator; None leaves the choice to onnxruntime.
         names: for the rows, one for each of ``models``.
+        input_shape: what MACs are counted for, by input or for the only one; by default the shape
+            of a sample where the models leave axes open.
         progress: called with the samples done and their total.
 
     Raises:
@@ -76,7 +79,9 @@ def evaluate(
     agreements, accuracies = compare_outputs(
         sessions, sets, maps, first, size, labels is not None, progress
     )
-    costs = [measure_costs(model, _open_shapes(sets[i])) for i, model in enumerate(loadable)]
+    costs = [
+        measure_costs(model, _open_shapes(sets[i], input_shape)) for i, model in enumerate(loadable)
+    ]
     times, timed = _time(sessions, sets, first) if latency else ([None] * len(rows), None)
     evaluations = tuple(
         _evaluation(titles[i], costs[i], times[i], agreements[i], accuracies[i])
@@ -115,8 +120,17 @@ def _loadable(model: Model) -> onnx.ModelProto | Path:
     return model if isinstance(model, onnx.ModelProto) else Path(model).expanduser()
 
 
-def _open_shapes(data: CalibrationSet) -> dict[str, tuple[int, ...]] | None:
-    """Shapes of one sample by input, where the model leaves more open than the batch."""
+def _open_shapes(
+    data: CalibrationSet, given: Mapping[str, Sequence[int]] | Sequence[int] | None
+) -> Mapping[str, Sequence[int]] | None:
+    """The shapes given, or of one sample where the model leaves more open than the batch."""
+    if given is not None and len(data.inputs) == 1:
+        shape = next(iter(given.values())) if isinstance(given, Mapping) else given
+        return {data.inputs[0].name: shape}
+    if given is not None:
+        if not isinstance(given, Mapping):
+            raise OptionError("the models have several inputs; give input_shape by name")
+        return given
     if all(s.shape and all(isinstance(n, int) for n in s.shape[1:]) for s in data.inputs):
         return None
     batch = next(iter(data.batches(1)))

@@ -103,7 +103,8 @@ def _own_tensor(
     if any(set(users.get(name, ())) - allowed for name in names):
         return None
     if weight.tensor in constants.initializers:
-        return constants.initializers[weight.tensor]
+        stored: onnx.TensorProto = constants.initializers[weight.tensor]
+        return stored
     return constant_tensor(constants.producer[weight.tensor])
 
 

@@ -56,5 +56,6 @@ def batchnorm_after(
     values = [constants.value(name).astype(np.float64) for name in node.input[1:5]]
     if any(v.shape != (layer.filters,) or not np.isfinite(v).all() for v in values):
         return None
-    norm = BatchNorm(*values, epsilon=float(attrs.get("epsilon", 1e-5)))
+    gamma, beta, mean, variance = values
+    norm = BatchNorm(gamma, beta, mean, variance, float(attrs.get("epsilon", 1e-5)))
     return norm if (norm.variance >= 0).all() and (norm.variance + norm.epsilon > 0).all() else None

@@ -185,9 +185,12 @@ def _gather(m: Move, x: Array) -> list[Array]:
     axis = m.attrs.get("axis", 0) % len(m.in_shape)
     (out,) = m.out_shapes[:1]
     rank = len(out) - len(m.in_shape) + 1  # rank of the indices
+    indices = m.param(1)
+    size = m.in_shape[axis]
+    if indices is not None and ((indices < -size) | (indices >= size)).any():
+        raise MovementError("an index is out of range")
     if x.shape[axis] == 1:
         return [x.reshape(x.shape[:axis] + (1,) * rank + x.shape[axis + 1 :])]
-    indices = m.param(1)
     if indices is None:
         raise MovementError("its indices are computed at run time")
     return [compact(np.take(x, indices.astype(np.int64), axis))]
@@ -201,7 +204,7 @@ def _expand(m: Move, x: Array) -> list[Array]:
 def _tile(m: Move, x: Array) -> list[Array]:
     (out,) = m.out_shapes[:1]
     repeats = [o // i if n > 1 else 1 for o, i, n in zip(out, m.in_shape, x.shape, strict=True)]
-    return [np.tile(x, repeats)]
+    return [compact(np.tile(x, repeats))]
 
 
 def _depth_to_space(m: Move, x: Array) -> list[Array]:
@@ -216,7 +219,7 @@ def _depth_to_space(m: Move, x: Array) -> list[Array]:
         raise MovementError("its channels already vary over space")
     tall = x.reshape(x.shape[:1] + split + (1, 1)).transpose(perm)
     tall = np.broadcast_to(tall, (x.shape[0], c // b**2, h, b, w, b))
-    return [tall.reshape(x.shape[0], c // b**2, h * b, w * b)]
+    return [compact(tall.reshape(x.shape[0], c // b**2, h * b, w * b))]
 
 
 def _space_to_depth(m: Move, x: Array) -> list[Array]:

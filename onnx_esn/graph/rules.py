@@ -48,6 +48,7 @@ RULES: dict[str, Rule] = {
     "Gemm": contraction.gemm,
     "MatMul": contraction.matmul,
     **dict.fromkeys(MOVES, moving.movement),
+    "DepthToSpace": moving.depth_to_space,
     "Concat": moving.concat,
     "Pad": moving.pad,
 }

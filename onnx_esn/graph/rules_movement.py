@@ -32,6 +32,22 @@ def movement(p: Propagation, node: onnx.NodeProto) -> None:
         p.put(name, y, f"left alone by {describe(node)}")
 
 
+def depth_to_space(p: Propagation, node: onnx.NodeProto) -> None:
+    """DepthToSpace: the channels that become one block of pixels stand or fall together."""
+    x = p.get(node.input[0])
+    if x is None:
+        return
+    shape = p.shape(node.input[0])
+    attrs = p.attrs(node)
+    made, block = p.shape(node.output[0])[1], int(attrs["blocksize"]) ** 2
+    reason = f"laid out as pixels by {describe(node)}"
+    x = p.space.tie_along(x, [0, 2, 3], reason)
+    columns_first = attrs.get("mode", b"DCR") == b"DCR"
+    rows = expand(x, shape, [1]).reshape((block, made) if columns_first else (made, block))
+    rows = p.space.tie_along(rows, [0 if columns_first else 1], reason)
+    p.put(node.output[0], along(rows.reshape(-1), 1, 4), reason)
+
+
 def concat(p: Propagation, node: onnx.NodeProto) -> None:
     """Concat: labels side by side; constant operands get labels of their own."""
     found = [p.get(name) for name in node.input]

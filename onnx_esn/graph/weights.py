@@ -52,7 +52,7 @@ class StoredWeight:
     @property
     def type_name(self) -> str:
         """Name of the stored type, such as `float32` or `int8`."""
-        name = TensorProto.DataType.Name(self.type).lower()
+        name: str = TensorProto.DataType.Name(self.type).lower()
         return {"float": "float32", "double": "float64"}.get(name, name)
 
     @property
@@ -134,7 +134,7 @@ def _path(name: str, constants: Constants) -> tuple[str, list[onnx.NodeProto]]:
 
 def _type(name: str, constants: Constants) -> int:
     if name in constants.initializers:
-        return constants.initializers[name].data_type
+        return int(constants.initializers[name].data_type)
     tensor = constant_tensor(constants.producer[name])
     if tensor is not None:
         return tensor.data_type
@@ -145,7 +145,11 @@ def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
     """The tensor that a Constant node holds in its `value`; None for anything else."""
     if node.op_type != "Constant":
         return None
-    return next((a.t for a in node.attribute if a.name == "value"), None)
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            value: onnx.TensorProto = attribute.t
+            return value
+    return None
 
 
 def _lock(tensor: str, path: list[onnx.NodeProto], types: list[int], constants: Constants) -> str:
@@ -160,7 +164,7 @@ def _lock(tensor: str, path: list[onnx.NodeProto], types: list[int], constants: 
 
 def _snapped(W: Floats, step: Floats, codes: Floats, data_type: int) -> Floats:
     """The steps, each replaced by a neighbour of the type's own that gives W to the last bit."""
-    result = step.copy()
+    result: Floats = step.copy()
     near = round_to(step, data_type)
     ulp = np.abs(near) * EPSILON[data_type]
     open_rows = step > 0

@@ -42,7 +42,7 @@ def budget_choices(jobs: Sequence[Job], budget: float, fixed: float = 0.0) -> li
 
     `fixed` is the part of the budget that layers outside the jobs take whatever is chosen.
 
-    The distortion of a filter at b bits is its part of the layer's noise-to-signal ratio
+    The distortion of a filter at b bits is its part of the layer's mean noise-to-signal ratio
     (`filter_importance`), and layers count alike: in a chain that renormalises, the ratios of the
     layers add up at the output. The strongest filter of each layer keeps at least one bit, so that
     no layer falls silent. The MACs of all jobs must be known.
@@ -50,15 +50,14 @@ def budget_choices(jobs: Sequence[Job], budget: float, fixed: float = 0.0) -> li
     Raises:
         BudgetError: the budget is below what the cheapest choice costs.
     """
-    if not jobs:
-        return []
     options = [_options(job) for job in jobs]
-    distortion = np.concatenate([d for d, _ in options])
-    macs = np.concatenate(
-        [np.full(len(d), j.macs_per_filter, float) for j, (d, _) in zip(jobs, options, strict=True)]
-    )
+    of_job = np.repeat(np.arange(len(jobs)), [len(d) for d, _ in options])
+    distortion = np.concatenate([np.zeros((0, MAX_BITS + 1)), *(d for d, _ in options)])
+    macs = np.array([float(job.macs_per_filter or 0) for job in jobs])[of_job]
     cost = macs[:, None] * np.arange(MAX_BITS + 1.0)
-    strongest = np.concatenate([np.arange(len(d)) == d[:, 0].argmax() for d, _ in options])
+    strongest = np.zeros(of_job.size, dtype=bool)
+    for j, (d, _) in enumerate(options):
+        strongest[np.flatnonzero(of_job == j)[d[:, 0].argmax()]] = True
     least = fixed + float(macs[strongest & (distortion[:, 0] > 0)].sum())
     if least > budget:
         raise BudgetError(
@@ -90,8 +89,7 @@ def _options(job: Job) -> tuple[Floats, Floats]:
         on = (np.arange(MAX_BITS + 1) >= job.weight.filter_bits[:, None]) & (kept > 0)[:, None]
         steps, error = np.where(on, kept[:, None], steps), np.where(on, 0.0, error)
     error[:, job.most_bits :] = error[:, job.most_bits, None]
-    error[_dead(job)] = 0.0
-    return error_weights(W, job.norm, job.layers[0].groups)[:, None] * error, steps
+    return error_weights(W, ~_dead(job))[:, None] * error, steps
 
 
 def _settled(job: Job, bits: Integers, step: Floats) -> Choice:

@@ -80,7 +80,7 @@ class ComparisonTable:
             yield _pair_table(before, after, self.headings)
         else:
             yield _list_table(self.comparison, options.max_width)
-        yield note(_caption(self.comparison))
+        yield note(_caption(self.comparison, self.headings[0]))
 
 
 def comparison_table(
@@ -94,8 +94,9 @@ def _pair_table(before: Evaluation, after: Evaluation, headings: tuple[str, str]
     table = grid()
     table.add_column("")
     for heading, model in zip(headings, (before, after), strict=True):
-        name = elide(model.name, _NAME_WIDTH)
-        title = Text.assemble(heading, "\n", (name, "not bold dim"))
+        title = Text(heading)
+        if model.name != heading:
+            title.append("\n" + elide(model.name, _NAME_WIDTH), "not bold dim")
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("ratio", justify="right", no_wrap=True, vertical="bottom")
     shown = [f for f in (*_COST, *_QUALITY) if _is_known(f, (before, after))]
@@ -157,11 +158,12 @@ def _is_known(figure: _Figure, models: tuple[Evaluation, ...]) -> bool:
     return any(figure.show(model) != numbers.UNKNOWN for model in models)
 
 
-def _caption(comparison: Comparison) -> str:
+def _caption(comparison: Comparison, before: str) -> str:
     models = comparison.models
     told = f"{count(comparison.samples, 'sample')} of {comparison.images}"
     if len(models) > 1:
-        name = elide(models[comparison.reference].name, 32)
+        name = models[comparison.reference].name
+        name = "the model before" if name == before else elide(name, 32)
         told = f"Agreement with {name} on {told}."
     else:
         told = f"Measured on {told}."

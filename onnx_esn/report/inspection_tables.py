@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -52,8 +52,9 @@ def _layers(inspection: Inspection, width: int) -> Table:
     title = f"{count(totals.layers, 'layer')} with weights"
     headings = ("op", "in→out", "kernel", "groups", "output", "MACs", "params", "bits", "ESN'_d")
     rows = [_row(layer, totals.esn_prime) for layer in inspection.layers]
-    total = ("", "", "", "", "", numbers.si(totals.macs), numbers.si(totals.parameters))
-    total += (numbers.bits(totals.bits_per_mac), numbers.si(totals.esn_prime))
+    sums = [numbers.si(totals.macs), numbers.si(totals.parameters)]
+    sums += [numbers.bits(totals.bits_per_mac), numbers.si(totals.esn_prime)]
+    total = [""] * (len(headings) - len(sums)) + sums
     # A column without content (no groups, say) costs its heading's width for nothing.
     shown = [i for i, _ in enumerate(headings) if total[i] or any(row[i] for row in rows)]
     used = sum(1 + max(map(len, (headings[i], total[i], *(r[i] for r in rows)))) for i in shown)
@@ -61,8 +62,8 @@ def _layers(inspection: Inspection, width: int) -> Table:
     table = grid(title, gap=1, footer=True)
     table.add_column("layer", cell("total"), no_wrap=True)
     for i in shown:
-        justify = "left" if headings[i] == "op" else "right"
-        table.add_column(headings[i], cell(total[i]), justify=justify, no_wrap=True)
+        side: JustifyMethod = "left" if headings[i] == "op" else "right"
+        table.add_column(headings[i], cell(total[i]), justify=side, no_wrap=True)
     for layer, row in zip(inspection.layers, rows, strict=True):
         table.add_row(cell(elide(layer.name, room)), *(cell(row[i]) for i in shown))
     return table

@@ -5,5 +5,6 @@ from __future__ import annotations
 from .comparison_table import comparison_table
 from .inspection_tables import inspection_tables
 from .skipped_table import skipped_table
+from .sweep_table import sweep_table
 
-__all__ = ["comparison_table", "inspection_tables", "skipped_table"]
+__all__ = ["comparison_table", "inspection_tables", "skipped_table", "sweep_table"]

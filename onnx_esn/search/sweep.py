@@ -54,6 +54,7 @@ def sweep(
     bits: Sequence[int] = BITS,
     labels: str | Path | npt.NDArray[Any] | None = None,
     recipe: str | Path | Recipe | None = None,
+    eval_images: Source | None = None,
     batch_size: int = 64,
     latency: bool = False,
     save_models: bool = False,
@@ -73,7 +74,9 @@ def sweep(
 
     Args:
         model: a path, or a model in memory.
-        images, labels, recipe: see `open_set`; the set is decoded once for all points.
+        images, recipe: see `open_set`; the set is decoded once for all points.
+        eval_images: a set for the figures; None: a fifth of ``images`` is held out for them.
+        labels: of the images that the figures are taken on.
         out_dir: made where it is missing.
         ratios: shares of the prunable filters to remove, 0 ≤ r < 1.
         bits: bits per weight, 1 … 8.
@@ -92,11 +95,19 @@ def sweep(
     """
     grid = _grid(ratios, bits)
     loaded = load_model(model)
-    opened = open_set(images, input_specs(loaded), recipe=recipe, labels=labels)
+    specs = input_specs(loaded)
+    apart = eval_images is not None
+    opened = open_set(images, specs, recipe=recipe, labels=None if apart else labels)
+    prints = [fingerprint_set(opened)]
+    sets: dict[str, Any] = {}
+    if eval_images is not None:
+        sets["eval_images"] = open_set(eval_images, specs, recipe=recipe, labels=labels)
+        prints.append(fingerprint_set(sets["eval_images"]))
     folder = Path(out_dir)
     _make_folders(folder, save_models)
     shared = {**(options or {}), "batch_size": batch_size, "latency": latency}
-    hashes = fingerprint_model(loaded), fingerprint_set(opened)
+    hashes = fingerprint_model(loaded), "+".join(prints)
+    pruned: tuple[float, Sequence[Any]] | None = None
     points: list[Point] = []
     baseline: Baseline | None = None
     computed = 0
@@ -111,7 +122,12 @@ def sweep(
         if found is None or (saved and not (folder / saved).is_file()):
             computed += 1
             try:
-                found = _compute(compress, loaded, opened, wanted, point, folder, saved)
+                more = dict(sets)
+                if pruned is not None and pruned[0] == point.ratio:
+                    more["pruned"] = pruned[1]
+                result = compress(loaded, opened, **wanted, **more)
+                pruned = point.ratio, getattr(result, "pruning", ())
+                found = _figures(result, opened, point, folder, saved)
             except KeyboardInterrupt:
                 left = len(grid) - done
                 log.warning(
@@ -130,29 +146,25 @@ def sweep(
     if progress is not None:
         progress(len(grid), len(grid))
     name = loaded.graph.name or "model" if isinstance(model, onnx.ModelProto) else Path(model).name
-    result = SweepResult(name, tuple(points), baseline, computed)
-    result.write(folder)
+    swept = SweepResult(name, tuple(points), baseline, computed)
+    swept.write(folder)
     if baseline is None:
         raise OperationError(
             f"none of the {len(grid)} points could be computed; the first failed because: "
             f"{points[0].reason}"
         )
-    return result
+    return swept
 
 
-def _compute(
-    compress: Compress,
-    model: onnx.ModelProto,
-    images: CalibrationSet,
-    wanted: Mapping[str, Any],
-    point: Point,
-    folder: Path,
-    saved: str | None,
+def _figures(
+    result: Compressed, images: CalibrationSet, point: Point, folder: Path, saved: str | None
 ) -> tuple[Point, Baseline]:
-    result = compress(model, images, **wanted)
     comparison = result.evaluation
     if comparison is None:
-        raise OptionError("a sweep needs the evaluation of each point; do not turn it off")
+        raise OptionError(
+            f"{images.name}: {len(images)} samples are too few to hold some out for the figures of "
+            "a sweep; give at least 10"
+        )
     if saved is not None:
         save_model(result.model, folder / saved)
     figures = figures_of(comparison.models[-1])

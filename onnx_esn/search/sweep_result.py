@@ -14,6 +14,7 @@ import numpy as np
 
 from onnx_esn.graph.model_file import write_text
 from onnx_esn.numerics.pareto import pareto_front
+from onnx_esn.passes.inspection_types import json_ready
 
 from .point import Baseline, Figures, Point
 
@@ -55,7 +56,7 @@ class SweepResult:
     def to_document(self) -> dict[str, Any]:
         """JSON-ready; the same sweep gives the same document, however often it was resumed."""
         base = self.baseline
-        return {
+        document = {
             "schema": SCHEMA,
             "model": self.name,
             "images": None if base is None else base.images,
@@ -66,6 +67,8 @@ class SweepResult:
                 _point(point, on) for point, on in zip(self.points, self.front, strict=True)
             ],
         }
+        plain: dict[str, Any] = json_ready(document)
+        return plain
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write ``sweep.json`` and ``sweep.csv``.

@@ -211,6 +211,14 @@ def test_an_exact_point_is_on_the_front(tmp_path):
     assert replace(result, points=points).front == (True, True)
 
 
+def test_too_few_images_to_hold_some_out(tmp_path):
+    def compress(model, data, **options):
+        return Result(model, None)
+
+    with pytest.raises(OperationError, match="6 samples are too few"):
+        run(tmp_path, compress)
+
+
 def test_saved_models(tmp_path):
     run(tmp_path)
     compress = FakeCompress()

@@ -1,0 +1,103 @@
+"""What each verb says when it is done: a line or two for people, a document for machines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from onnx_esn.passes.base import PassResult
+from onnx_esn.report.numbers import percent, si
+
+RESULT_SCHEMA = "onnx-esn/result/1"
+
+
+def prune_summary(details: Mapping[str, Any]) -> str:
+    """Filters and MACs."""
+    before, after = details["macs_before"], details["macs_after"]
+    share = f" ({percent(after / before)} left)" if before else ""
+    return (
+        f"removed {details['filters_removed']} of {details['filters_before']} filters; "
+        f"MACs {si(before)} → {si(after)}{share}"
+    )
+
+
+def quantize_summary(details: Mapping[str, Any]) -> str:
+    """Filters, bits and ESN'_d."""
+    line = f"quantized {details['filters']} filters in {details['quantized_layers']} layers"
+    if details.get("pruned_filters"):
+        line += f", {details['pruned_filters']} of them to 0 bits"
+    if details.get("removed_filters"):
+        line += f" ({details['removed_filters']} removed)"
+    before, after = details.get("cost_before"), details.get("cost_after")
+    if before and after is not None:
+        line += f"; ESN'_d {si(before)} → {si(after)} MAC·bit ({percent(after / before)})"
+    if details.get("target") is not None:
+        line += f", target {si(details['target'])}"
+    return line
+
+
+def recalibrate_summary(details: Mapping[str, Any]) -> str:
+    """Method, images and what the gate said."""
+    line = f"{details['method']}: {details['points']} points on {details['images']} images"
+    before, after = details.get("divergence_before"), details.get("divergence_after")
+    if before is not None and after is not None:
+        verdict = "accepted" if details["accepted"] else "rejected, model left as it was"
+        return (
+            f"{line}; divergence on {details['held_out_images']} held-out images "
+            f"{before:.4g} → {after:.4g}: {verdict}"
+        )
+    return f"{line}; {details.get('gate', '')}".rstrip("; ")
+
+
+def annotate_summary(details: Mapping[str, Any]) -> str:
+    """How many layers."""
+    return f"annotated {details['annotated']} layers"
+
+
+SUMMARIES = {
+    "prune": prune_summary,
+    "quantize": quantize_summary,
+    "recalibrate": recalibrate_summary,
+    "annotate": annotate_summary,
+    "remove zero filters": prune_summary,
+}
+
+
+def summary(verb: str, result: PassResult) -> list[str]:
+    """Lines for one pass, its recalibration included."""
+    lines = [SUMMARIES[verb](result.details)]
+    if "recalibration" in result.details:
+        lines.append(recalibrate_summary(result.details["recalibration"]))
+    return lines
+
+
+def result_document(
+    command: str, stages: Iterable[tuple[str, PassResult]], outputs: Mapping[str, str]
+) -> dict[str, Any]:
+    """What a command that writes a model says in JSON."""
+    return {
+        "schema": RESULT_SCHEMA,
+        "command": command,
+        "outputs": dict(outputs),
+        "stages": [
+            {
+                "stage": name,
+                "modified": result.modified,
+                "details": plain(result.details),
+                "skipped": [{"node": s.node, "reason": s.reason} for s in result.skipped],
+            }
+            for name, result in stages
+        ],
+    }
+
+
+def plain(value: Any) -> Any:
+    """JSON-ready: infinite and undefined numbers become null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,106 @@
+"""Sliced ≡ masked: the check that every pruning test uses."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from onnx_esn.graph.channel_groups import Analysis, analyse
+from onnx_esn.graph.rewriting import RewriteError, Rewritten, rewrite
+from tests.net import feeds_for
+from tests.oracles.masked import masked_model
+
+TOLERANCE = {np.dtype(np.float16): 2e-2, np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
+
+
+def run(model, feeds):
+    """Outputs of onnxruntime, its graph optimisations off."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    session = ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, feeds)
+
+
+def relative_difference(expected, got):
+    """Largest difference over all outputs, relative to each output's scale."""
+    worst = 0.0
+    for a, b in zip(expected, got, strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        if a.dtype.kind == "f":
+            a, b = a.astype(np.float64), b.astype(np.float64)
+            assert np.isfinite(a).all()
+            worst = max(worst, float(np.abs(a - b).max(initial=0) / max(np.abs(a).max(), 1e-6)))
+        else:
+            worst = max(worst, float((a != b).mean()))
+    return worst
+
+
+def legal_removal(analysis: Analysis, wanted) -> np.ndarray:
+    """Per class: the wanted ones in their order, as long as no tensor becomes empty."""
+    removed = np.zeros(len(analysis.classes), bool)
+    sets = analysis.constraints()
+    member = [[] for _ in range(len(removed))]
+    for k, classes in enumerate(sets):
+        for c in classes:
+            member[c].append(k)
+    left = [len(s) for s in sets]
+    for c in wanted:
+        if not analysis.classes.locked[c] and not removed[c] and all(left[k] > 1 for k in member[c]):
+            removed[c] = True
+            for k in member[c]:
+                left[k] -= 1
+    return removed
+
+
+def free_classes(analysis: Analysis):
+    return [int(c) for c in np.flatnonzero(~analysis.classes.locked)]
+
+
+def rewrite_or_lock(model, wanted, tries=50, shapes=None):
+    """Analysis, removed labels, rewritten model, and the reasons for which labels were locked.
+
+    Args:
+        model: the model.
+        wanted: from an analysis to the classes to remove, in order.
+    """
+    locks = []
+    for _ in range(tries):
+        analysis = analyse(model, locks=locks, shapes=shapes)
+        removed = analysis.removed_labels(legal_removal(analysis, wanted(analysis)))
+        try:
+            return analysis, removed, rewrite(analysis, removed), [reason for _, reason in locks]
+        except RewriteError as error:
+            locks.append((error.labels, error.reason))
+    raise AssertionError(f"no way to rewrite: {[r for _, r in locks]}")
+
+
+def assert_sliced_is_masked(analysis: Analysis, removed, rewritten: Rewritten, batches=(2, 3)):
+    """The rewritten model is valid and equals the masked one; returns the largest difference."""
+    old, new = analysis.model, rewritten.model
+    onnx.checker.check_model(new, full_check=True)
+    assert [o.SerializeToString() for o in new.graph.output] == [
+        o.SerializeToString() for o in old.graph.output
+    ]
+    masked = masked_model(analysis, removed)
+    worst = 0.0
+    for batch in batches:
+        sizes = {k: v if batch == v[0] else with_batch(old, k, v, batch) for k, v in analysis.facts.sizes.items()}
+        feeds = feeds_for(old, sizes, seed=batch)
+        difference = relative_difference(run(masked, feeds), run(new, feeds))
+        dtype = next(iter(feeds.values())).dtype
+        assert difference <= TOLERANCE.get(dtype, 1e-5), difference
+        worst = max(worst, difference)
+    return worst
+
+
+def with_batch(model, name, sizes, batch):
+    """Sizes of an input at another batch, where its first axis is dynamic."""
+    info = next(i for i in model.graph.input if i.name == name)
+    dims = info.type.tensor_type.shape.dim
+    return (batch, *sizes[1:]) if dims and not dims[0].HasField("dim_value") else sizes
