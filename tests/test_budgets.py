@@ -43,8 +43,10 @@ def test_a_target_is_returned_as_it_is():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "%", "G", "1.2X", "ten", "1,2G", "0", "0%", "-5M", "-1%", "101%", "nan", "inf", "1e999"]
-    + [float("nan"), float("inf"), 0, -1.0, True],
+    [
+        *("", "%", "G", "1.2X", "ten", "1,2G", "0", "0%", "-5M", "-1%", "101%", "nan", "1e999"),
+        *(float("nan"), float("inf"), 0, -1.0, True),
+    ],
 )
 def test_refused_with_a_way_out(text):
     with pytest.raises(OptionError, match="25%"):

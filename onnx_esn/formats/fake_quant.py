@@ -66,7 +66,7 @@ def write_into(
     """
     if weight.locked:
         raise ValueError(f"{layers[0].name}: {weight.locked}")
-    values = quantized_values(weight.W, codes, step, weight.type)
+    values = quantized_values(weight, codes, step)
     if np.array_equal(values, weight.W):
         return False
     tensor = _own_tensor(model, constants, layers, weight)
@@ -77,18 +77,18 @@ def write_into(
     return True
 
 
-def quantized_values(
-    W: npt.ArrayLike, codes: npt.ArrayLike, step: npt.ArrayLike, data_type: int
-) -> Floats:
-    """Return Δ·W_int (M, K) rounded to a type.
+def quantized_values(weight: StoredWeight, codes: npt.ArrayLike, step: npt.ArrayLike) -> Floats:
+    """Return Δ·W_int (M, K) rounded to the type of the weight.
 
-    A filter of W that is already there, up to the last bit of its numbers, stays as it is, so that
+    A filter that holds these codes at this step already, up to the last digit, stays as it is:
     writing what was read changes nothing.
     """
-    exact, old = decode(codes, step), np.asarray(W, dtype=np.float64)
-    values = round_to(exact, data_type)
-    there = (np.abs(old - exact) <= EPSILON[data_type] * np.abs(exact)).all(axis=1)
-    values[there] = old[there]
+    new, delta = np.asarray(codes, dtype=np.float64), np.asarray(step, dtype=np.float64)
+    values = round_to(decode(new, delta), weight.type)
+    if weight.step is not None:
+        near = np.abs(delta - weight.step) <= EPSILON[weight.type] * weight.step
+        there = near & (new == weight.codes).all(axis=1)
+        values[there] = weight.W[there]
     return values
 
 

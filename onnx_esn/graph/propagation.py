@@ -9,6 +9,7 @@ with which label (*claims*).
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -79,11 +80,22 @@ class Propagation:
     facts: Facts
     space: LabelSpace = field(default_factory=LabelSpace)
     labels: dict[str, Labels] = field(default_factory=dict)
+    single: dict[str, Labels] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
     groups: dict[int, Labels] = field(default_factory=dict)
     products: list[Product] = field(default_factory=list)
     barriers: list[Skip] = field(default_factory=list)
     index: int = 0
+    producers: dict[str, int] = field(default_factory=dict)
+    uses: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """Note who makes and who reads each tensor."""
+        for i, node in enumerate(self.model.graph.node):
+            self.producers.update(dict.fromkeys(node.output, i))
+            self.uses.update(node.input)
+            self.uses.update(captured(node))
+        self.uses.update(o.name for o in self.model.graph.output)
 
     # What rules use.
 
@@ -94,11 +106,16 @@ class Propagation:
     def put(
         self, name: str, x: Labels | None, reason: str = "its whole width is one group"
     ) -> None:
-        """Set the labels of an output. One that covers the whole tensor cannot go: lock it."""
+        """Set the labels of an output. One that covers the whole tensor cannot go: lock it.
+
+        Such a tensor passes for unlabelled, so that a gate of one channel does not tie those it
+        multiplies; `single` remembers which position was taken.
+        """
         if x is None or not name:
             return
         if x.size == 1:
             self.space.lock(x, reason)
+            self.single[name] = x
             return
         if x.any():
             self.labels[name] = x
@@ -130,6 +147,27 @@ class Propagation:
         """The parameter in `slot` goes with `labels`, a compact array of its rank."""
         if labels.any():
             self.claims.append(Claim(self.index, slot, node.input[slot], labels, role))
+
+    def fill(self, name: str, labels: Labels) -> bool:
+        """Label a tensor that only repeats a constant (zeros that widen a shortcut), if we can.
+
+        Its shape is computed, so it can follow; nothing else may read it.
+        """
+        index = self.producers.get(name, -1)
+        if index < 0 or self.uses[name] != 1:
+            return False
+        node = self.model.graph.node[index]
+        if node.op_type == "Expand" and node.input[0] in self.constants:
+            shape = self.constants.shape(node.input[0])
+            part = labels.reshape(labels.shape[labels.ndim - len(shape) :])
+            thin = [axis for axis, n in enumerate(shape) if n == 1]
+            if len(thin) < len(shape):
+                part = self.space.tie_along(part, thin, f"repeated in {describe(node)}")
+                self.claims.append(Claim(index, 0, node.input[0], part, "param"))
+        elif node.op_type != "ConstantOfShape":
+            return False
+        self.labels[name] = labels
+        return True
 
     def lock_inputs(self, node: onnx.NodeProto, reason: str) -> None:
         """Lock every label that reaches the node."""

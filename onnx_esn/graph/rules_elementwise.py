@@ -46,6 +46,8 @@ def meet(p: Propagation, node: onnx.NodeProto, slot: int, labels: Labels) -> Non
     if not axes:
         return
     if name not in p.constants:
+        if full == p.shape(node.output[0]) and len(shape) == rank and p.fill(name, labels):
+            return
         p.space.lock(
             labels, f"combined in {describe(node)} with {name!r}, which carries no channels"
         )

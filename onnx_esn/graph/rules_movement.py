@@ -41,30 +41,33 @@ def depth_to_space(p: Propagation, node: onnx.NodeProto) -> None:
     attrs = p.attrs(node)
     made, block = p.shape(node.output[0])[1], int(attrs["blocksize"]) ** 2
     reason = f"laid out as pixels by {describe(node)}"
-    x = p.space.tie_along(x, [0, 2, 3], reason)
+    vector = expand(p.space.tie_along(x, [0, 2, 3], reason), shape, [1])
     columns_first = attrs.get("mode", b"DCR") == b"DCR"
-    rows = expand(x, shape, [1]).reshape((block, made) if columns_first else (made, block))
-    rows = p.space.tie_along(rows, [0 if columns_first else 1], reason)
-    p.put(node.output[0], along(rows.reshape(-1), 1, 4), reason)
+    rows = vector.reshape((block, made) if columns_first else (made, block))
+    p.space.tie_along(rows, [0 if columns_first else 1], reason)
+    if made == 1:
+        p.space.lock(rows, reason)
+    movement(p, node)
 
 
 def concat(p: Propagation, node: onnx.NodeProto) -> None:
-    """Concat: labels side by side; constant operands get labels of their own."""
+    """Concat: labels side by side. What carries none gets its own: a constant's may go.
+
+    The others stay, but have to be told apart when the result is sliced again.
+    """
     found = [p.get(name) for name in node.input]
-    if all(x is None for x in found):
+    known = next((x for x in found if x is not None), None)
+    if known is None:
         return
     out = p.shape(node.output[0])
     rank = len(out)
     axis = int(p.attrs(node)["axis"]) % rank
-    parts: list[Labels] = []
     labelled = any(x is not None and x.shape[axis] > 1 for x in found)
+    parts: list[Labels] = []
     for slot, (name, x) in enumerate(zip(node.input, found, strict=True)):
         shape = p.shape(name)
-        if x is None and labelled and name in p.constants and shape[axis] > 1:
-            x = along(p.space.issue(shape[axis], p.index), axis, rank)
-            p.claim(node, slot, x, "param")
         if x is None:
-            x = np.zeros((1,) * rank, np.int64)
+            x = _unlabelled(p, node, slot, axis, known, labelled)
         parts.append(expand(x, shape, [axis]))
     joint = [max(x.shape[a] for x in parts) for a in range(rank)]
     full = [
@@ -72,6 +75,28 @@ def concat(p: Propagation, node: onnx.NodeProto) -> None:
         for x in parts
     ]
     p.put(node.output[0], compact(np.concatenate(full, axis)))
+
+
+def _unlabelled(
+    p: Propagation, node: onnx.NodeProto, slot: int, axis: int, known: Labels, labelled: bool
+) -> Labels:
+    """Labels for an operand of a Concat that has none, given those of another operand."""
+    name = node.input[slot]
+    shape = p.shape(name)
+    rank = len(shape)
+    if not labelled:
+        # Stacked along another axis than the channels': it would lose the same ones.
+        x = p.space.tie_along(known, [axis], f"stacked in {describe(node)}")
+        if name in p.constants:
+            p.claim(node, slot, x, "param")
+            return x
+        return x if p.fill(name, x) else np.zeros((1,) * rank, np.int64)
+    x = along(p.space.issue(shape[axis], p.index), axis, rank)
+    if shape[axis] > 1 and name in p.constants:
+        p.claim(node, slot, x, "param")
+    elif shape[axis] == 1 or not p.fill(name, x):
+        p.space.lock(x, f"joined in {describe(node)} from {name!r}, which carries no channels")
+    return x
 
 
 def pad_amounts(p: Propagation, node: onnx.NodeProto, rank: int) -> tuple[list[int], list[int]]:

@@ -18,13 +18,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TypeProto, defs, helper, numpy_helper, shape_inference
 
-from onnx_esn.errors import ModelError, OptionError
+from onnx_esn.errors import OptionError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import EvaluationError, attributes, evaluate_node
+from onnx_esn.graph.inputs import Shape as Shape
+from onnx_esn.graph.inputs import data_inputs as data_inputs
+from onnx_esn.graph.inputs import declared_shape as declared_shape
+from onnx_esn.graph.inputs import input_sizes as input_sizes
 
 log = logging.getLogger(__name__)
 
-Shape = tuple[int, ...]
 Array = NDArray[Any]
 
 # Values up to this many elements are followed through the graph: shapes, axes, pads, indices.
@@ -50,85 +53,6 @@ class Facts:
     types: dict[str, int] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
     failures: list[tuple[str, str]] = field(default_factory=list)
-
-
-def data_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """Graph inputs that have to be fed (an initializer of the same name is a default value)."""
-    names = {t.name for t in model.graph.initializer}
-    return [i for i in model.graph.input if i.name not in names]
-
-
-def declared_shape(info: onnx.ValueInfoProto) -> tuple[int | str | None, ...] | None:
-    """Declared shape: a number, a symbol or None per axis; None when there is no shape at all."""
-    tensor = info.type.tensor_type
-    if not tensor.HasField("shape"):
-        return None
-    return tuple(
-        d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else (d.dim_param or None)
-        for d in tensor.shape.dim
-    )
-
-
-def input_sizes(
-    model: onnx.ModelProto,
-    *,
-    batch: int | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
-    spatial: int | None = None,
-) -> dict[str, Shape]:
-    """A concrete shape for each graph input.
-
-    Args:
-        model: the model.
-        batch: size of a dynamic first axis (default 1).
-        shapes: explicit shapes by input name.
-        spatial: size of every other dynamic axis; None means that there must not be any.
-
-    Raises:
-        OptionError: an explicit shape contradicts the model, or a dynamic axis has no size.
-        ModelError: an input declares no shape.
-    """
-    result: dict[str, Shape] = {}
-    symbols: dict[str, int] = {}
-    for info in data_inputs(model):
-        declared = declared_shape(info)
-        given = tuple(shapes[info.name]) if shapes and info.name in shapes else None
-        if declared is None:
-            if given is None:
-                raise ModelError(
-                    f"input {info.name!r} declares no shape; give it with --input-shape"
-                )
-            result[info.name] = given
-            continue
-        if given is not None and (
-            len(given) != len(declared)
-            or any(isinstance(d, int) and d != g for d, g in zip(declared, given, strict=True))
-        ):
-            raise OptionError(
-                f"shape {_text(given)} does not fit input {info.name!r} of shape {_text(declared)}"
-            )
-        sizes = []
-        for axis, dim in enumerate(declared):
-            if given is not None:
-                size = given[axis]
-            elif isinstance(dim, int):
-                size = dim
-            elif isinstance(dim, str) and dim in symbols:
-                size = symbols[dim]
-            elif axis == 0:
-                size = batch or 1
-            elif spatial is not None:
-                size = spatial
-            else:
-                raise OptionError(
-                    f"input {info.name!r} has the dynamic shape {_text(declared)}; "
-                    f"give a size with --input-shape, for example {_example(declared)}"
-                )
-            if isinstance(dim, str):
-                symbols.setdefault(dim, size)
-            sizes.append(size)
-        result[info.name] = tuple(sizes)
-    return result
 
 
 def guessed_facts(
@@ -312,14 +236,3 @@ def _static(proto: TypeProto) -> list[int] | None:
     if all(d.HasField("dim_value") for d in dims):
         return [d.dim_value for d in dims]
     return None
-
-
-def _text(shape: Sequence[int | str | None]) -> str:
-    return "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
-
-
-def _example(declared: Sequence[int | str | None]) -> str:
-    return ",".join(
-        str(d) if isinstance(d, int) else "1" if axis == 0 else "224"
-        for axis, d in enumerate(declared)
-    )

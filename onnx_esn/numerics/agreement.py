@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from onnx_esn.errors import LabelsError, VerificationError
 from onnx_esn.numerics.midrise import Floats
 
+_LOG_BETA = (-5.0, 5.0)
 _LEAST_PROBABILITY = 1e-12  # a softmax in float32 underflows to 0, whose logarithm is infinite
 _SUM_TOLERANCE = 1e-3
 
@@ -63,8 +65,12 @@ def agreement(reference: npt.ArrayLike, candidate: npt.ArrayLike) -> Agreement:
 def divergence(refs: Mapping[str, npt.ArrayLike], cands: Mapping[str, npt.ArrayLike]) -> float:
     """Return one number for all outputs of a model, by which a change is accepted or refused.
 
-    The mean over the outputs of `refs` of the KL divergence for classifiers and of the normalised
-    squared error for others. A candidate with NaN or infinity diverges infinitely.
+    The mean over the outputs of `refs` of the KL divergence for classifiers, at the temperature of
+    the candidate that suits it best, and of the normalised squared error for others. A candidate
+    with NaN or infinity diverges infinitely.
+
+    The temperature is free because it changes no decision, while plain KL favours a candidate that
+    is unsure of everything over a better one that is too sure of itself.
 
     Raises:
         VerificationError: an output is missing or of another shape, or a reference is not finite.
@@ -81,7 +87,7 @@ def divergence(refs: Mapping[str, npt.ArrayLike], cands: Mapping[str, npt.ArrayL
         if not np.isfinite(cand).all():
             terms.append(float("inf"))
         elif _is_classifier(ref):
-            terms.append(_divergence_kl(ref.reshape(ref.shape[:2]), cand.reshape(ref.shape[:2])))
+            terms.append(_tempered_kl(ref.reshape(ref.shape[:2]), cand.reshape(ref.shape[:2])))
         else:
             terms.append(_normalized_error(ref, cand))
     return float(np.mean(terms))
@@ -124,12 +130,28 @@ def _is_probability(x: Floats) -> bool:
 
 
 def _divergence_kl(ref: Floats, cand: Floats) -> float:
-    if _is_probability(ref) and _is_probability(cand):
-        log_p, log_q = (_log_probability(x) for x in (ref, cand))
-    else:
-        log_p, log_q = log_softmax(ref, axis=1), log_softmax(cand, axis=1)
+    log_p, log_q = _log_softmaxes(ref, cand)
     kl = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
     return max(float(kl.mean()), 0.0)
+
+
+def _tempered_kl(ref: Floats, cand: Floats) -> float:
+    """min over β of the mean KL(ref ‖ softmax(β·log q)); convex in β, the inverse temperature."""
+    log_p, log_q = _log_softmaxes(ref, cand)
+    p = np.exp(log_p)
+
+    def kl(log_beta: float) -> float:
+        q = log_softmax(np.exp(log_beta) * log_q, axis=1)
+        return float((p * (log_p - q)).sum(axis=1).mean())
+
+    best = minimize_scalar(kl, bounds=_LOG_BETA, method="bounded", options={"xatol": 1e-6})
+    return max(min(float(best.fun), kl(0.0)), 0.0)
+
+
+def _log_softmaxes(ref: Floats, cand: Floats) -> tuple[Floats, Floats]:
+    if _is_probability(ref) and _is_probability(cand):
+        return _log_probability(ref), _log_probability(cand)
+    return np.asarray(log_softmax(ref, axis=1)), np.asarray(log_softmax(cand, axis=1))
 
 
 def _log_probability(x: Floats) -> Floats:

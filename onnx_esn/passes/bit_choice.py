@@ -105,7 +105,7 @@ def _settled(job: Job, bits: Integers, step: Floats) -> Choice:
     codes = encode(W, step, bits)
     while True:
         # The weakest filters of a float16 layer can be too weak for their codes to stay apart.
-        stored = quantized_values(W, codes, step, data_type)
+        stored = quantized_values(job.weight, codes, step)
         lost = (encode(stored, step, bits) != codes).any(axis=1)
         if not lost.any():
             break

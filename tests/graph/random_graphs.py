@@ -14,7 +14,17 @@ import numpy as np
 from tests.net import Net
 
 N = 0  # the batch axis in a shape
-UNARY = ("Relu", "Sigmoid", "Tanh", "HardSigmoid", "LeakyRelu", "Abs", "Neg", "Softplus", "Identity")
+UNARY = (
+    "Relu",
+    "Sigmoid",
+    "Tanh",
+    "HardSigmoid",
+    "LeakyRelu",
+    "Abs",
+    "Neg",
+    "Softplus",
+    "Identity",
+)
 LARGEST = 4096
 
 
@@ -245,8 +255,10 @@ def broadcast(g, x):
     """With another tensor that broadcasts to x: gates, position masks."""
 
     def fits(t):
-        return t is not x and t.rank == x.rank and all(
-            a in (b, 1) for a, b in zip(t.shape, x.shape, strict=True)
+        return (
+            t is not x
+            and t.rank == x.rank
+            and all(a in (b, 1) for a, b in zip(t.shape, x.shape, strict=True))
         )
 
     y = g.choose(t for t in g.pool if fits(t))
@@ -337,7 +349,12 @@ def gather(g, x):
         shape = (k,)
     if kind == 0 and x.rank < 3:
         raise Misfit
-    g.op("Gather", [x, g.net.store(index)], [*x.shape[:axis], *shape, *x.shape[axis + 1 :]], axis=axis)
+    g.op(
+        "Gather",
+        [x, g.net.store(index)],
+        [*x.shape[:axis], *shape, *x.shape[axis + 1 :]],
+        axis=axis,
+    )
 
 
 def pad(g, x):
@@ -374,7 +391,9 @@ def resize(g, x):
         g.op("Resize", [x, "", scales], shape, **attrs)
         return
     if g.flip():  # sizes put together from the shape, as PyTorch exports interpolate(size=…)
-        head = g.net.op("Slice", g.net.op("Shape", x.name), g.net.ints(0), g.net.ints(2), g.net.ints(0))
+        head = g.net.op(
+            "Slice", g.net.op("Shape", x.name), g.net.ints(0), g.net.ints(2), g.net.ints(0)
+        )
         sizes = g.net.op("Concat", head, g.net.ints(2 * h, 2 * w), axis=0)
     else:
         scale = g.net.ints(1, 1, 2, 2)
@@ -441,7 +460,9 @@ def shuffle(g, x):
     """Channel shuffle."""
     c, h, w = image(x)
     groups = g.choose(divisors(c))
-    y = g.op("Reshape", [x, g.net.ints(0, groups, c // groups, h, w)], (N, groups, c // groups, h, w))
+    y = g.op(
+        "Reshape", [x, g.net.ints(0, groups, c // groups, h, w)], (N, groups, c // groups, h, w)
+    )
     y = g.op("Transpose", [y], (N, c // groups, groups, h, w), perm=[0, 2, 1, 3, 4])
     g.op("Reshape", [y, g.net.ints(0, -1, h, w)], x.shape)
 
@@ -457,7 +478,9 @@ def gemm(g, x):
         raise Misfit
     n, m = x.shape[1], g.pick(2, 10)
     g.used.add(x.name)
-    name = g.net.gemm(x.name, n, m, bias=g.flip(), alpha=g.choose((1.0, 0.5)), beta=g.choose((1.0, 2.0)))
+    name = g.net.gemm(
+        x.name, n, m, bias=g.flip(), alpha=g.choose((1.0, 0.5)), beta=g.choose((1.0, 2.0))
+    )
     g.add(name, (N, m))
 
 
@@ -481,7 +504,11 @@ def product(g, x):
     """MatMul of two activations."""
     if x.rank < 3 or N in x.shape[-2:]:
         raise Misfit
-    y = g.choose(t for t in g.pool if t.rank == x.rank and t.shape[:-2] == x.shape[:-2] and t.shape[-1] == x.shape[-1])
+    y = g.choose(
+        t
+        for t in g.pool
+        if t.rank == x.rank and t.shape[:-2] == x.shape[:-2] and t.shape[-1] == x.shape[-1]
+    )
     perm = [*range(x.rank - 2), x.rank - 1, x.rank - 2]
     turned = g.op("Transpose", [y], [*y.shape[:-2], y.shape[-1], y.shape[-2]], perm=perm)
     y2 = g.op("MatMul", [x, turned], [*x.shape[:-1], y.shape[-2]])

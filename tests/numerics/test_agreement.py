@@ -42,7 +42,6 @@ def test_logits_probabilities_and_log_probabilities_have_the_same_divergence():
     logits = divergence({"y": REF}, {"y": CAND})
     probabilities = divergence({"y": softmax(REF, axis=1)}, {"y": softmax(CAND, axis=1)})
     logs = divergence({"y": log_softmax(REF, axis=1)}, {"y": log_softmax(CAND, axis=1)})
-    assert logits == pytest.approx(agreement(REF, CAND).kl, rel=1e-12)
     assert probabilities == pytest.approx(logits, rel=1e-6)
     assert logs == pytest.approx(logits, rel=1e-12)
 
@@ -85,7 +84,25 @@ def test_zero_outputs_do_not_warn():
 def test_divergence_is_the_mean_over_outputs():
     x = rng.standard_normal((50, 2, 3, 3))
     both = divergence({"a": REF, "b": x}, {"b": x * 1.1, "a": CAND, "extra": x})
-    assert both == pytest.approx((agreement(REF, CAND).kl + 0.01) / 2)
+    assert both == pytest.approx((divergence({"a": REF}, {"a": CAND}) + 0.01) / 2)
+
+
+def test_divergence_is_the_least_kl_over_a_grid_of_temperatures():
+    grid = min(agreement(REF, CAND * beta).kl for beta in np.geomspace(0.01, 100, 4001))
+    assert divergence({"y": REF}, {"y": CAND}) == pytest.approx(grid, rel=1e-5)
+    assert divergence({"y": REF}, {"y": CAND}) <= agreement(REF, CAND).kl
+
+
+def test_divergence_does_not_see_confidence():
+    assert divergence({"y": REF}, {"y": 5 * REF}) == pytest.approx(0.0, abs=1e-9)
+    assert agreement(REF, 5 * REF).kl > 0.1
+
+
+def test_a_surer_better_candidate_diverges_less_than_an_unsure_worse_one():
+    unsure = 1e-3 * rng.standard_normal(REF.shape)
+    surer = 20 * (REF + 0.5 * rng.standard_normal(REF.shape))
+    assert agreement(REF, surer).kl > agreement(REF, unsure).kl
+    assert divergence({"y": REF}, {"y": surer}) < divergence({"y": REF}, {"y": unsure})
 
 
 def test_a_broken_candidate_diverges_infinitely():

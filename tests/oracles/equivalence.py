@@ -51,7 +51,11 @@ def legal_removal(analysis: Analysis, wanted) -> np.ndarray:
             member[c].append(k)
     left = [len(s) for s in sets]
     for c in wanted:
-        if not analysis.classes.locked[c] and not removed[c] and all(left[k] > 1 for k in member[c]):
+        if (
+            not analysis.classes.locked[c]
+            and not removed[c]
+            and all(left[k] > 1 for k in member[c])
+        ):
             removed[c] = True
             for k in member[c]:
                 left[k] -= 1
@@ -90,7 +94,10 @@ def assert_sliced_is_masked(analysis: Analysis, removed, rewritten: Rewritten, b
     masked = masked_model(analysis, removed)
     worst = 0.0
     for batch in batches:
-        sizes = {k: v if batch == v[0] else with_batch(old, k, v, batch) for k, v in analysis.facts.sizes.items()}
+        sizes = {
+            k: v if batch == v[0] else with_batch(old, k, v, batch)
+            for k, v in analysis.facts.sizes.items()
+        }
         feeds = feeds_for(old, sizes, seed=batch)
         difference = relative_difference(run(masked, feeds), run(new, feeds))
         dtype = next(iter(feeds.values())).dtype

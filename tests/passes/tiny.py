@@ -23,7 +23,10 @@ def graph(nodes, inputs, tensors, *, opset=17, ir=8, elem=TensorProto.FLOAT, out
             for n, t in tensors.items()
         ],
     )
-    return helper.make_model(g, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
+    model = helper.make_model(g, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
+    inferred = onnx.shape_inference.infer_shapes(model).graph.output[0]
+    model.graph.output[0].CopyFrom(inferred)
+    return model
 
 
 def weights(*shape, seed=0, dtype=np.float32):

@@ -1,0 +1,272 @@
+"""The command line: every verb end to end on the sample model, exit codes, messages, silence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from onnx_esn.cli import cli
+
+ROOT = Path(__file__).parents[1]
+MODEL = str(ROOT / "examples" / "fashion_resnet.onnx")
+IMAGES = str(ROOT / "calibration" / "fashion-mnist")
+LABELED = str(ROOT / "calibration" / "fashion-mnist-labeled")
+
+
+def run(*args: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(cli, [str(a) for a in args])
+    assert result.exit_code == code, result.output + result.stderr
+    return result
+
+
+def fails(*args: object, code: int = 2) -> str:
+    result = run(*args, code=code)
+    assert "Traceback" not in result.stderr
+    errors = [x for x in result.stderr.splitlines() if x.lower().startswith("error")]
+    assert len(errors) == 1, result.stderr
+    return errors[0]
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Forty calibration images, so that the tests stay quick."""
+    folder = tmp_path_factory.mktemp("few")
+    files = sorted((Path(IMAGES) / "images").iterdir())[:40]
+    (folder / "recipe.toml").write_text((Path(IMAGES) / "recipe.toml").read_text())
+    for file in files:
+        (folder / file.name).write_bytes(file.read_bytes())
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    ["inspect", "prune", "recalibrate", "quantize", "annotate", "compress", "evaluate", "sweep"],
+)
+def test_help_has_an_example(verb: str) -> None:
+    text = run(verb, "--help").output
+    assert f"onnx-esn {verb}" in text
+    assert "--quiet" in text
+    assert "--verbose" in text
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, onnx_esn.cli; "
+        "sys.exit(any(m in sys.modules for m in ('numpy', 'onnx', 'onnxruntime', 'scipy', 'rich')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", [["cli.py"], ["-m", "onnx_esn"]])
+def test_other_entry_points(command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, *command, "inspect", MODEL, "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["schema"] == "onnx-esn/inspection/1"
+
+
+def test_inspect_json_is_one_document() -> None:
+    document = json.loads(run("inspect", MODEL, "--json").stdout)
+    assert document["totals"]["macs"] == sum(x["macs"] for x in document["layers"]) > 0
+    assert len(document["layers"]) == 16
+
+
+def test_prune_then_replay_gives_the_same_bytes(tmp_path: Path, few: str) -> None:
+    a, b, plan = tmp_path / "a.onnx", tmp_path / "b.onnx", tmp_path / "plan.json"
+    run("prune", MODEL, "-o", a, "--ratio", 0.3, "--images", few, "--plan-out", plan)
+    run("prune", MODEL, "-o", b, "--plan", plan)
+    assert a.read_bytes() == b.read_bytes()
+    document = json.loads(plan.read_text())
+    assert {"schema", "slices", "groups", "folded_constants"} <= document.keys()
+    assert document["folded_constants"]
+
+
+def test_quantize_then_replay_gives_the_same_bytes(tmp_path: Path) -> None:
+    a, b, plan = tmp_path / "a.onnx", tmp_path / "b.onnx", tmp_path / "plan.json"
+    # Low enough that channels drop out and the budget is shared out again.
+    run("quantize", MODEL, "-o", a, "--target-cost", "2.5%", "--plan-out", plan)
+    run("quantize", MODEL, "-o", b, "--plan", plan)
+    assert a.read_bytes() == b.read_bytes()
+
+
+@pytest.mark.parametrize("percent", [12.5, 8.0, 4.0, 2.5])
+def test_target_cost_is_what_inspect_prints(tmp_path: Path, percent: float) -> None:
+    out = tmp_path / "q.onnx"
+    run("quantize", MODEL, "-o", out, "--target-cost", f"{percent}%")
+    before = json.loads(run("inspect", MODEL, "--json").stdout)["totals"]["esn_prime"]
+    after = json.loads(run("inspect", out, "--json").stdout)["totals"]["esn_prime"]
+    assert after <= before * percent / 100
+    assert after >= before * percent / 100 * 0.99
+
+
+def test_prune_target_macs_is_what_inspect_prints(tmp_path: Path) -> None:
+    out = tmp_path / "p.onnx"
+    run("prune", MODEL, "-o", out, "--target-macs", "50%")
+    before = json.loads(run("inspect", MODEL, "--json").stdout)["totals"]["macs"]
+    after = json.loads(run("inspect", out, "--json").stdout)["totals"]["macs"]
+    assert 0.49 * before <= after <= 0.5 * before
+
+
+def test_recalibrate(tmp_path: Path, few: str) -> None:
+    small, better = tmp_path / "small.onnx", tmp_path / "better.onnx"
+    run("prune", MODEL, "-o", small, "--ratio", 0.3, "--absorb", "none")
+    done = run("recalibrate", small, "-o", better, "--images", few, "--reference", MODEL, "--json")
+    details = json.loads(done.stdout)["stages"][0]["details"]
+    assert details["accepted"]
+    assert details["divergence_after"] < details["divergence_before"]
+    run("recalibrate", small, "-o", better, "--images", few, "--method", "reestimate")
+
+
+def test_annotate_equals_inspect(tmp_path: Path) -> None:
+    out = tmp_path / "a.onnx"
+    run("annotate", MODEL, "-o", out)
+    written = {p.key: p.value for p in onnx.load(out).metadata_props}["onnx_esn.inspection"]
+    assert json.loads(written) == json.loads(run("inspect", out, "--json").stdout)
+
+
+def test_compress_writes_model_table_and_report(tmp_path: Path, few: str) -> None:
+    out, report = tmp_path / "c.onnx", tmp_path / "report.json"
+    args = ["compress", MODEL, "-o", out, "--images", few, "--bits", 4, "--ratio", 0.2]
+    text = run(*args, "--report", report).stdout
+    for word in ("MACs", "ESN'_d", "file size", "latency", "top-1 agreement", "SNR"):
+        assert word in text
+    document = json.loads(report.read_text())
+    assert document["stages"][0]["stage"] == "prune"
+    assert document["evaluation"]["schema"] == "onnx-esn/evaluation/1"
+    again = tmp_path / "again.onnx"
+    run("compress", MODEL, "-o", again, *args[4:], "--quiet")
+    assert again.read_bytes() == out.read_bytes(), "same command, same bytes"
+
+
+def test_evaluate_with_labels(tmp_path: Path) -> None:
+    document = json.loads(run("evaluate", MODEL, "--images", LABELED, "--json").stdout)
+    assert document["models"][0]["accuracy"] is not None
+
+
+def test_sweep_writes_and_resumes(tmp_path: Path, few: str) -> None:
+    folder = tmp_path / "sweep"
+    args = ["sweep", MODEL, "--images", few, "-o", folder, "--ratios", "0,.3", "--bits", "3,8"]
+    run(*args)
+    files = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    assert {"sweep.csv", "sweep.json", "pareto.png", "pareto.svg"} <= files.keys()
+    run(*args)
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == files
+
+
+def test_quiet_says_nothing(tmp_path: Path) -> None:
+    done = run("prune", MODEL, "-o", tmp_path / "p.onnx", "--ratio", 0.3, "--quiet")
+    assert done.stdout == ""
+    assert done.stderr == ""
+
+
+def test_output_has_no_colour_codes_in_a_pipe() -> None:
+    assert "\x1b" not in run("inspect", MODEL).stdout
+
+
+# Wrong input: one clear line, exit code 2 or 1, nothing written.
+
+
+def test_missing_model(tmp_path: Path) -> None:
+    assert "no such file" in fails("inspect", tmp_path / "none.onnx")
+
+
+def test_truncated_model(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(Path(MODEL).read_bytes()[:5000])
+    assert "broken.onnx" in fails("inspect", broken)
+
+
+def test_text_instead_of_a_model(tmp_path: Path) -> None:
+    text = tmp_path / "text.onnx"
+    text.write_text("not a model")
+    assert "not an ONNX model" in fails("inspect", text)
+
+
+def test_output_is_the_input(tmp_path: Path) -> None:
+    copy = tmp_path / "m.onnx"
+    copy.write_bytes(Path(MODEL).read_bytes())
+    assert "is the input itself" in fails("prune", copy, "-o", copy, "--ratio", 0.3)
+    assert copy.read_bytes() == Path(MODEL).read_bytes()
+
+
+def test_output_folder_is_missing(tmp_path: Path) -> None:
+    line = fails("prune", MODEL, "-o", tmp_path / "no" / "p.onnx", "--ratio", 0.3, code=1)
+    assert "does not exist" in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert "cannot be written" in fails(
+        "prune", MODEL, "-o", tmp_path / "p.onnx", "--ratio", 0.3, code=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["prune", MODEL, "-o", "OUT"], "one of ratio"),
+        (["prune", MODEL, "-o", "OUT", "--ratio", "1.5"], "not a fraction"),
+        (["prune", MODEL, "-o", "OUT", "--target-macs", "lots"], "not a target"),
+        (["prune", MODEL, "-o", "OUT", "--ratio", ".3", "--exclude", "*zzz"], "matches no layer"),
+        (["prune", MODEL, "-o", "OUT", "--ratio", ".3", "--criterion", "magic"], "signal-norm"),
+        (["quantize", MODEL, "-o", "OUT", "--bits", "9"], "1 to 8"),
+        (["quantize", MODEL, "-o", "OUT"], "exactly one"),
+        (["quantize", MODEL, "-o", "OUT", "--bits", "4", "--target-cost", "5%"], "exactly one"),
+        (["compress", MODEL, "-o", "OUT", "--images", IMAGES], "quantize"),
+        (["compress", MODEL, "-o", "OUT", "--images", "/nowhere", "--bits", "4"], "/nowhere"),
+        (["inspect", MODEL, "--input-shape", "1,3,224,224"], "does not fit"),
+        (["inspect", MODEL, "--input-shape", "big"], "not a shape"),
+        (["prune", MODEL, "-o", "OUT", "--plan", "/nowhere.json"], "no such plan"),
+    ],
+)
+def test_wrong_usage(tmp_path: Path, args: list[str], words: str) -> None:
+    out = tmp_path / "out.onnx"
+    assert words in fails(*[str(out) if a == "OUT" else a for a in args])
+    assert not list(tmp_path.iterdir())
+
+
+def test_budget_out_of_reach(tmp_path: Path) -> None:
+    line = fails("prune", MODEL, "-o", tmp_path / "p.onnx", "--target-macs", "0.01%", code=1)
+    assert "cannot be reached" in line
+
+
+def test_tensors_of_the_wrong_shape(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((16, 3, 32, 32), np.float32))
+    line = fails(
+        "quantize", MODEL, "-o", tmp_path / "q.onnx", "--bits", 4, "--images", tmp_path / "x.npy"
+    )
+    assert "32" in line
+    assert "28" in line
+
+
+def test_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    fails("evaluate", MODEL, "--images", tmp_path / "empty")
+
+
+def test_reference_of_another_network(tmp_path: Path, few: str) -> None:
+    other = ROOT / "examples" / "fashion_resnet.onnx"
+    small = tmp_path / "small.onnx"
+    run("prune", MODEL, "-o", small, "--ratio", 0.3)
+    model = onnx.load(small)
+    kept = [p for p in model.metadata_props if p.key != "onnx_esn.kept"]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    onnx.save(model, small)
+    line = fails(
+        "recalibrate", small, "-o", tmp_path / "r.onnx", "--images", few, "--reference", other
+    )
+    assert "reestimate" in line
