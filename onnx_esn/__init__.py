@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from onnx_esn.passes.quantization import Quantize as Quantize
     from onnx_esn.passes.recalibration import Recalibrate as Recalibrate
     from onnx_esn.pipeline import CompressionResult as CompressionResult
-    from onnx_esn.pipeline import annotate as annotate
     from onnx_esn.pipeline import compress as compress
-    from onnx_esn.pipeline import prune as prune
-    from onnx_esn.pipeline import quantize as quantize
-    from onnx_esn.pipeline import recalibrate as recalibrate
-    from onnx_esn.pipeline import write_model as write_model
     from onnx_esn.plans import PruningPlan as PruningPlan
     from onnx_esn.plans import QuantizationPlan as QuantizationPlan
     from onnx_esn.search.sweep import sweep as sweep
+    from onnx_esn.verbs import annotate as annotate
+    from onnx_esn.verbs import prune as prune
+    from onnx_esn.verbs import quantize as quantize
+    from onnx_esn.verbs import recalibrate as recalibrate
+    from onnx_esn.verbs import write_model as write_model
 
 __version__ = "0.1.0"
 
@@ -50,12 +50,12 @@ _HOME = {
     "Quantize": "passes.quantization",
     "Recalibrate": "passes.recalibration",
     "CompressionResult": "pipeline",
-    "annotate": "pipeline",
+    "annotate": "verbs",
     "compress": "pipeline",
-    "prune": "pipeline",
-    "quantize": "pipeline",
-    "recalibrate": "pipeline",
-    "write_model": "pipeline",
+    "prune": "verbs",
+    "quantize": "verbs",
+    "recalibrate": "verbs",
+    "write_model": "verbs",
     "PruningPlan": "plans",
     "QuantizationPlan": "plans",
     "sweep": "search.sweep",

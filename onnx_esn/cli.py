@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from onnx_esn import __version__
+from onnx_esn import cli_options as options
 from onnx_esn.errors import InputError, OnnxEsnError, OptionError
 
 if TYPE_CHECKING:
@@ -123,125 +124,6 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-class _Shape(click.ParamType[Any]):
-    name = "shape"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        name, _, sizes = value.rpartition(":")
-        try:
-            shape = tuple(int(n) for n in sizes.split(","))
-        except ValueError:
-            shape = ()
-        if not shape or min(shape) < 1:
-            self.fail(f"{value!r} is not a shape such as 1,3,224,224 or name:1,3,224,224")
-        return name, shape
-
-
-class _Numbers(click.ParamType[Any]):
-    name = "list"
-
-    def __init__(self, kind: Callable[[str], Any]) -> None:
-        self.kind = kind
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return tuple(self.kind(v) for v in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of numbers separated by commas")
-
-
-def _stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
-    def wrap(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return wrap
-
-
-model_argument = click.argument("model", type=click.Path(path_type=Path))
-output_option = click.option(
-    "--output", "-o", required=True, type=click.Path(path_type=Path), help="File to write."
-)
-shape_option = click.option(
-    "--input-shape",
-    type=_Shape(),
-    multiple=True,
-    metavar="[NAME:]1,3,224,224",
-    help="Size of dynamic axes; once per input.",
-)
-recipe_option = click.option(
-    "--recipe",
-    type=click.Path(path_type=Path),
-    help="Preprocessing (TOML); default: recipe.toml in the folder.",
-)
-run_options = _stacked(
-    click.option(
-        "--batch-size",
-        default=64,
-        show_default=True,
-        type=click.IntRange(1),
-        help="Images at a time; results do not depend on it.",
-    ),
-    click.option("--threads", type=click.IntRange(1), help="onnxruntime threads."),
-)
-
-
-def images_options(required: bool) -> Callable[[F], F]:
-    """--images and --recipe."""
-    images = click.option(
-        "--images",
-        required=required,
-        type=click.Path(path_type=Path),
-        metavar="SET",
-        help="Folder of images, or .npy/.npz of ready tensors.",
-    )
-    return _stacked(images, recipe_option)
-
-
-prune_options = _stacked(
-    click.option("--ratio", type=float, help="Fraction of the prunable filters to remove."),
-    click.option("--target-macs", metavar="P", help="MACs to reach: 50%, 300M."),
-    click.option(
-        "--criterion", default="signal-norm", show_default=True, help="What ranks filters."
-    ),
-    click.option(
-        "--scope",
-        default="layer",
-        show_default=True,
-        type=click.Choice(["global", "layer"]),
-        help="The same share of every group, or all filters ranked together.",
-    ),
-    click.option(
-        "--round-to", default=1, show_default=True, type=click.IntRange(1), help="Width multiple."
-    ),
-    click.option(
-        "--absorb",
-        default="mean",
-        show_default=True,
-        type=click.Choice(["none", "constant", "mean"]),
-        help="What of removed channels goes into their consumers' biases.",
-    ),
-)
-exclude_option = click.option(
-    "--exclude", multiple=True, metavar="PATTERN", help="Layers to leave alone (* and ?)."
-)
-evaluation_option = click.option(
-    "--eval-images",
-    type=click.Path(path_type=Path),
-    metavar="SET",
-    help="Images for the closing figures (--labels speaks of these); default: a fifth of --images.",
-)
-bits_options = _stacked(
-    click.option("--bits", type=int, help="Bits of every filter, 1..8."),
-    click.option("--target-cost", metavar="P", help="ESN'_d to reach: 10%, 1.2G; 0..8 bits each."),
-)
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="onnx-esn")
 def cli() -> None:
@@ -249,8 +131,8 @@ def cli() -> None:
 
 
 @command("inspect model.onnx --input-shape 1,3,224,224")
-@model_argument
-@shape_option
+@options.model_argument
+@options.shape_option
 def inspect(out: Output, model: Path, input_shape: Sequence[Any]) -> None:
     """Show what each layer costs (MACs, bits, ESN) and which channels can be pruned."""
     from onnx_esn.passes.inspection import inspect as run
@@ -262,14 +144,13 @@ def inspect(out: Output, model: Path, input_shape: Sequence[Any]) -> None:
 
 
 @command("prune model.onnx -o pruned.onnx --ratio 0.3")
-@model_argument
-@output_option
-@prune_options
-@click.option("--plan", type=click.Path(path_type=Path), help="Replay a plan.")
-@exclude_option
-@images_options(required=False)
-@click.option("--plan-out", type=click.Path(path_type=Path), help="Write the decision as JSON.")
-@shape_option
+@options.model_argument
+@options.output_option
+@options.prune_options
+@options.plan_options
+@options.exclude_option
+@options.images_options(required=False)
+@options.shape_option
 @click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
 def prune(
     out: Output,
@@ -277,91 +158,88 @@ def prune(
     output: Path,
     plan_out: Path | None,
     input_shape: Sequence[Any],
-    **options: Any,
+    **given: Any,
 ) -> None:
     """Remove filters and everything coupled to them."""
-    from onnx_esn import pipeline
+    from onnx_esn import verbs
 
     source = _open(model, output)
-    result = pipeline.prune(source, input_shape=_shape(input_shape), **options)
+    result = verbs.prune(source, input_shape=_shape(input_shape), **given)
     _finish(out, "prune", result, source, output, plan_out)
 
 
 @command("recalibrate small.onnx -o better.onnx --images photos/ --reference model.onnx")
-@model_argument
-@output_option
-@images_options(required=True)
+@options.model_argument
+@options.output_option
+@options.images_options(required=True)
 @click.option("--reference", type=click.Path(path_type=Path), help="The model it came from.")
 @click.option(
     "--method", type=click.Choice(["match", "reestimate"]), help="Default: match with a reference."
 )
-@run_options
-def recalibrate(out: Output, model: Path, output: Path, images: Path, **options: Any) -> None:
+@options.run_options
+def recalibrate(out: Output, model: Path, output: Path, images: Path, **given: Any) -> None:
     """Bring per-channel means and variances back, on unlabeled images."""
-    from onnx_esn import pipeline
+    from onnx_esn import verbs
 
     source = _open(model, output)
     with out.progress() as progress:
-        result = pipeline.recalibrate(source, images, progress=progress, **options)
+        result = verbs.recalibrate(source, images, progress=progress, **given)
     _finish(out, "recalibrate", result, source, output)
 
 
 @command("quantize model.onnx -o q.onnx --target-cost 10% --images photos/")
-@model_argument
-@output_option
-@bits_options
-@click.option("--plan", type=click.Path(path_type=Path), help="Replay a plan.")
-@images_options(required=False)
+@options.model_argument
+@options.output_option
+@options.bits_options
+@options.plan_options
+@options.images_options(required=False)
 @click.option("--reference", type=click.Path(path_type=Path), help="Model to recalibrate towards.")
 @click.option("--format", default="fake", show_default=True, type=click.Choice(["fake"]))
-@exclude_option
-@click.option("--plan-out", type=click.Path(path_type=Path), help="Write the decision as JSON.")
-@shape_option
-@run_options
+@options.exclude_option
+@options.shape_option
+@options.run_options
 def quantize(
     out: Output,
     model: Path,
     output: Path,
     plan_out: Path | None,
     input_shape: Sequence[Any],
-    **options: Any,
+    **given: Any,
 ) -> None:
     """Quantize weights filter-wise with the mid-rise quantizer."""
-    from onnx_esn import pipeline
+    from onnx_esn import verbs
 
     source = _open(model, output)
     with out.progress() as progress:
-        result = pipeline.quantize(
-            source, input_shape=_shape(input_shape), progress=progress, **options
-        )
+        result = verbs.quantize(source, input_shape=_shape(input_shape), progress=progress, **given)
     _finish(out, "quantize", result, source, output, plan_out)
 
 
 @command("annotate model.onnx -o annotated.onnx")
-@model_argument
-@output_option
-@shape_option
+@options.model_argument
+@options.output_option
+@options.shape_option
 def annotate(out: Output, model: Path, output: Path, input_shape: Sequence[Any]) -> None:
     """Write each layer's cost into the model's metadata."""
-    from onnx_esn import pipeline
+    from onnx_esn import verbs
 
     source = _open(model, output)
-    result = pipeline.annotate(source, input_shape=_shape(input_shape))
+    result = verbs.annotate(source, input_shape=_shape(input_shape))
     _finish(out, "annotate", result, source, output)
 
 
 @command("compress model.onnx -o small.onnx --images photos/ --target-cost 10%")
-@model_argument
-@output_option
-@images_options(required=True)
-@bits_options
-@prune_options
-@exclude_option
-@click.option("--labels", type=click.Path(path_type=Path), help="CSV with file,label.")
-@evaluation_option
+@options.model_argument
+@options.output_option
+@options.images_options(required=True)
+@options.bits_options
+@options.prune_options
+@options.exclude_option
+@options.labels_option
+@options.evaluation_option
 @click.option("--report", type=click.Path(path_type=Path), help="Write all figures as JSON.")
-@shape_option
-@run_options
+@options.shape_option
+@options.run_options
 def compress(
     out: Output,
     model: Path,
@@ -369,10 +247,10 @@ def compress(
     images: Path,
     report: Path | None,
     input_shape: Sequence[Any],
-    **options: Any,
+    **given: Any,
 ) -> None:
     """Prune, recalibrate, quantize, recalibrate, annotate; compare before and after."""
-    from onnx_esn import pipeline
+    from onnx_esn import pipeline, verbs
     from onnx_esn.graph.model_file import write_text
     from onnx_esn.report.summaries import result_document, summary
     from onnx_esn.report.tables import comparison_table, skipped_table
@@ -380,12 +258,12 @@ def compress(
     source = _open(model, output)
     with out.progress() as progress:
         result = pipeline.compress(
-            source, images, input_shape=_shape(input_shape), progress=progress, **options
+            source, images, input_shape=_shape(input_shape), progress=progress, **given
         )
     outputs = {"model": str(output)}
     document = result_document("compress", result.stages, outputs)
     document["evaluation"] = None if result.evaluation is None else result.evaluation.to_document()
-    pipeline.write_model(result.model, output, source)
+    verbs.write_model(result.model, output, source)
     if report is not None:
         outputs["report"] = str(report)
         document["outputs"] = outputs
@@ -404,17 +282,17 @@ def compress(
 
 @command("evaluate model.onnx small.onnx --images photos/ --labels labels.csv")
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
-@images_options(required=True)
-@click.option("--labels", type=click.Path(path_type=Path), help="CSV with file,label.")
+@options.images_options(required=True)
+@options.labels_option
 @click.option("--reference", type=click.Path(path_type=Path), help="Default: the first model.")
-@shape_option
-@run_options
+@options.shape_option
+@options.run_options
 def evaluate(
     out: Output,
     models: Sequence[Path],
     images: Path,
     input_shape: Sequence[Any],
-    **options: Any,
+    **given: Any,
 ) -> None:
     """Compare models: cost, size, latency, agreement, accuracy."""
     from onnx_esn.evaluation import evaluate as run
@@ -428,25 +306,25 @@ def evaluate(
             images,
             input_shape=_shape(input_shape),
             progress=progress and functools.partial(progress, "evaluate"),
-            **options,
+            **given,
         )
     out.say(comparison_table(comparison))
     out.document(comparison.to_document())
 
 
 @command("sweep model.onnx --images photos/ -o sweep/ --labels labels.csv")
-@model_argument
-@images_options(required=True)
+@options.model_argument
+@options.images_options(required=True)
 @click.option(
     "--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder to write."
 )
-@click.option("--labels", type=click.Path(path_type=Path), help="CSV with file,label.")
-@evaluation_option
-@click.option("--ratios", default="0,.25,.5,.75", show_default=True, type=_Numbers(float))
-@click.option("--bits", default="2,3,4,5,6,8", show_default=True, type=_Numbers(int))
+@options.labels_option
+@options.evaluation_option
+@click.option("--ratios", default="0,.25,.5,.75", show_default=True, type=options.Numbers(float))
+@click.option("--bits", default="2,3,4,5,6,8", show_default=True, type=options.Numbers(int))
 @click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
 @click.option("--save-models", is_flag=True, help="Write each model too.")
-def sweep(out: Output, model: Path, images: Path, output: Path, **options: Any) -> None:
+def sweep(out: Output, model: Path, images: Path, output: Path, **given: Any) -> None:
     """Compress over a grid of ratios and bits; CSV, JSON and a Pareto plot. Resumable."""
     from onnx_esn.report.plots import plot_sweep
     from onnx_esn.report.tables import sweep_table
@@ -455,7 +333,7 @@ def sweep(out: Output, model: Path, images: Path, output: Path, **options: Any) 
     _open(model)
     with out.progress() as progress:
         show = progress and functools.partial(progress, "points")
-        result = run(model, images, output, progress=show, **options)
+        result = run(model, images, output, progress=show, **given)
     document = result.to_document()
     out.say(sweep_table(document))
     try:
@@ -467,7 +345,7 @@ def sweep(out: Output, model: Path, images: Path, output: Path, **options: Any) 
 
 
 def _open(model: Path, output: Path | None = None) -> onnx.ModelProto:
-    from onnx_esn.pipeline import opened
+    from onnx_esn.verbs import opened
 
     if output is not None and output.exists() and model.exists() and output.samefile(model):
         raise OptionError(f"{output}: is the input itself; write to another file")
@@ -494,9 +372,9 @@ def _finish(
 ) -> None:
     """Write the model and the plan, then say what happened."""
     from onnx_esn.graph.model_file import write_text
-    from onnx_esn.pipeline import write_model
     from onnx_esn.report.summaries import result_document, summary
     from onnx_esn.report.tables import skipped_table
+    from onnx_esn.verbs import write_model
 
     outputs = {"model": str(output)}
     write_model(result.model, output, source)

@@ -1,9 +1,8 @@
-"""The verbs: each pass with its files opened, its steps in order; `compress` is their chain."""
+"""compress: prune, recalibrate, quantize, recalibrate, annotate, compare."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,17 @@ from typing import Any
 import numpy.typing as npt
 import onnx
 
-from onnx_esn.calibration import CalibrationSet, Recipe, Session, Source, input_specs, open_set
-from onnx_esn.errors import InferenceError, OptionError, VerificationError
+from onnx_esn.calibration import CalibrationSet, Recipe, Source
+from onnx_esn.errors import OptionError
 from onnx_esn.evaluation import Comparison, evaluate
-from onnx_esn.graph.model_file import check_model, load_model, save_model
-from onnx_esn.passes.annotation import Annotate, strip_annotation
-from onnx_esn.passes.base import Pass, PassResult, copied
+from onnx_esn.passes.annotation import Annotate
+from onnx_esn.passes.base import Pass, PassResult
 from onnx_esn.passes.bit_budget import QuantizeToBudget
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize
 from onnx_esn.passes.recalibration import Recalibrate
-from onnx_esn.plans import PruningPlan, QuantizationPlan
+from onnx_esn.verbs import InputShape, Model, Progress, named_shapes, open_images, opened
 
-Model = onnx.ModelProto | str | os.PathLike[str]
-Progress = Callable[[str, int, int], None]
 Stage = tuple[str, PassResult]
 # Share of the images that `compress` keeps for its closing figures.
 HELD_OUT = 0.2
@@ -53,167 +49,6 @@ class CompressionResult:
         return self.stages[: names.index("quantize")]
 
 
-def opened(model: Model) -> onnx.ModelProto:
-    """Load a model and check it; raises `ModelError`."""
-    loaded = load_model(model)
-    check_model(loaded, "model" if isinstance(model, onnx.ModelProto) else str(model))
-    return loaded
-
-
-def open_images(
-    model: onnx.ModelProto,
-    images: Source | None,
-    recipe: str | Path | Recipe | None = None,
-    labels: str | Path | npt.NDArray[Any] | None = None,
-) -> CalibrationSet | None:
-    """Open a calibration set for a model; None stays None."""
-    if images is None:
-        if recipe is not None:
-            raise OptionError("a recipe says how to read images; give the images too")
-        return None
-    return open_set(images, input_specs(model), recipe=recipe, labels=labels)
-
-
-def prune(
-    model: Model,
-    *,
-    ratio: float | None = None,
-    target_macs: str | float | None = None,
-    plan: PruningPlan | str | Path | None = None,
-    criterion: str = "signal-norm",
-    scope: str = "layer",
-    round_to: int = 1,
-    exclude: Sequence[str] = (),
-    absorb: str = "mean",
-    images: Source | None = None,
-    recipe: str | Path | Recipe | None = None,
-    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
-    batch_size: int = 64,
-) -> PassResult:
-    """Remove filters; see `onnx_esn.passes.pruning.Prune` for the arguments."""
-    loaded = opened(model)
-    step = Prune(
-        ratio=ratio,
-        target_macs=target_macs,
-        plan=plan,
-        criterion=criterion,
-        scope=scope,
-        round_to=round_to,
-        exclude=tuple(exclude),
-        absorb=absorb,
-        images=open_images(loaded, images, recipe),
-        input_shapes=_shapes(loaded, input_shape),
-        batch_size=batch_size,
-    )
-    return _changed(step, loaded)
-
-
-def recalibrate(
-    model: Model,
-    images: Source,
-    *,
-    reference: Model | None = None,
-    method: str | None = None,
-    recipe: str | Path | Recipe | None = None,
-    batch_size: int = 64,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> PassResult:
-    """Correct the statistics of a compressed model; see `Recalibrate` for the arguments."""
-    loaded = opened(model)
-    step = Recalibrate(
-        images,
-        reference=None if reference is None else opened(reference),
-        method=method,  # type: ignore[arg-type]  # checked there
-        recipe=recipe,
-        batch_size=batch_size,
-        threads=threads,
-        progress=progress,
-    )
-    return _changed(step, loaded)
-
-
-def quantize(
-    model: Model,
-    *,
-    bits: int | None = None,
-    target_cost: str | float | None = None,
-    plan: QuantizationPlan | str | Path | None = None,
-    exclude: Sequence[str] = (),
-    images: Source | None = None,
-    recipe: str | Path | Recipe | None = None,
-    reference: Model | None = None,
-    cost_of: onnx.ModelProto | None = None,
-    format: str = "fake",
-    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
-    batch_size: int = 64,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> PassResult:
-    """Quantize, remove filters that got 0 bits, and recalibrate where images are given.
-
-    Args:
-        model: path or model.
-        bits, target_cost, plan, exclude: see `onnx_esn.passes.quantization.Quantize`.
-        images, recipe: calibration set; None quantizes without any.
-        reference: what to recalibrate towards; None: the input model.
-        cost_of: the model a percentage in `target_cost` refers to; None: the input model.
-        format: "fake", the one format there is: float weights on the grid.
-        input_shape: sizes of dynamic axes.
-        batch_size, threads, progress: for the images.
-    """
-    if format != "fake":
-        raise OptionError(f"format {format!r} is not known; there is: fake")
-    loaded = opened(model)
-    dataset = open_images(loaded, images, recipe)
-    shapes = _shapes(loaded, input_shape)
-    step = QuantizeToBudget(
-        Quantize(
-            bits=bits,
-            target_cost=target_cost,
-            plan=plan,
-            exclude=tuple(exclude),
-            reference=cost_of,
-            input_shape=shapes,
-        ),
-        shapes,
-    )
-    result = _changed(step, loaded)
-    zero = RemoveZeroFilters(shapes)(result.model)
-    details = dict(result.details)
-    skipped = list(result.skipped)
-    if zero.modified:
-        details |= {
-            "removed_filters": zero.details["filters_removed"],
-            "macs_after": zero.details["macs_after"],
-        }
-        skipped += [s for s in zero.skipped if "border" in s.reason]
-    final = zero.model
-    if dataset is not None:
-        towards = loaded if reference is None else opened(reference)
-        back = Recalibrate(
-            dataset,
-            reference=towards,
-            batch_size=batch_size,
-            threads=threads,
-            progress=progress,
-        )(final)
-        final = back.model
-        skipped += back.skipped
-        details["recalibration"] = dict(back.details)
-    return PassResult(
-        final, result.modified or final != loaded, tuple(skipped), result.plan, details
-    )
-
-
-def annotate(
-    model: Model, *, input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None
-) -> PassResult:
-    """Write costs into the metadata; see `onnx_esn.passes.annotation.Annotate`."""
-    loaded = opened(model)
-    return Annotate(_shapes(loaded, input_shape))(loaded)
-
-
 def compress(
     model: Model,
     images: Source,
@@ -231,7 +66,7 @@ def compress(
     labels: str | Path | npt.NDArray[Any] | None = None,
     eval_images: Source | None = None,
     pruned: Sequence[Stage] | None = None,
-    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    input_shape: InputShape | None = None,
     batch_size: int = 64,
     threads: int | None = None,
     latency: bool = True,
@@ -263,7 +98,7 @@ def compress(
         raise OptionError("say how to quantize: one of bits or target_cost")
     source = opened(model)
     dataset, held = _image_sets(source, images, eval_images, recipe, labels)
-    shapes = _shapes(source, input_shape)
+    shapes = named_shapes(source, input_shape)
     stages: list[Stage] = list(pruned or ())
     current = stages[-1][1].model if stages else source
 
@@ -337,31 +172,6 @@ def _image_sets(
     return dataset.split(HELD_OUT) if len(dataset) >= LEAST_TO_SPLIT else (dataset, None)
 
 
-def write_model(
-    model: onnx.ModelProto, path: str | os.PathLike[str], source: onnx.ModelProto
-) -> Path:
-    """Write a result once onnxruntime has loaded it; nothing is left behind on failure.
-
-    A model that onnxruntime could not load in the first place (custom operators) is only checked.
-
-    Raises:
-        VerificationError: onnxruntime loads the source but not the result.
-        OutputError: the file cannot be written.
-    """
-    try:
-        Session(model)
-    except InferenceError as error:
-        try:
-            Session(source)
-        except InferenceError:
-            pass
-        else:
-            raise VerificationError(
-                f"{path}: onnxruntime does not load the result, nothing was written: {error}"
-            ) from error
-    return save_model(model, path)
-
-
 def _towards(
     source: onnx.ModelProto,
     images: CalibrationSet,
@@ -372,28 +182,3 @@ def _towards(
     return Recalibrate(
         images, reference=source, batch_size=batch_size, threads=threads, progress=progress
     )
-
-
-def _changed(step: Pass, model: onnx.ModelProto) -> PassResult:
-    """Run a pass that changes figures: an annotation of the input no longer holds."""
-    result = step(model)
-    if not result.modified:
-        return result
-    clean = copied(result.model)
-    strip_annotation(clean)
-    return PassResult(clean, True, result.skipped, result.plan, result.details)
-
-
-def _shapes(
-    model: onnx.ModelProto, shape: Sequence[int] | Mapping[str, Sequence[int]] | None
-) -> Mapping[str, Sequence[int]] | None:
-    """Shapes by input name; a single shape is that of the only input."""
-    if shape is None or isinstance(shape, Mapping):
-        return shape
-    names = [spec.name for spec in input_specs(model)]
-    if len(names) != 1:
-        raise OptionError(
-            f"the model has {len(names)} inputs; give a shape for each: "
-            + ", ".join(f"{n}:1,3,224,224" for n in names)
-        )
-    return {names[0]: tuple(shape)}

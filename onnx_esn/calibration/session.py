@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import tempfile
@@ -36,6 +37,8 @@ class Session:
             part of the model that they need is loaded.
         threads: threads for one operator; None leaves the choice to onnxruntime.
         optimize: False runs the graph as it is written, without fusing operators.
+        shared_memory: take memory from one pool of the process, for sessions that follow each
+            other: fresh memory from the system costs more than the arithmetic on it.
 
     Raises:
         ModelError: no such file, not an ONNX file, weights in an external file that is not known,
@@ -50,6 +53,7 @@ class Session:
         outputs: Sequence[str] | None = None,
         threads: int | None = None,
         optimize: bool = True,
+        shared_memory: bool = False,
     ) -> None:
         import onnxruntime as ort
 
@@ -61,6 +65,9 @@ class Session:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if shared_memory:
+            _register_pool()
+            options.add_session_config_entry("session.use_env_allocators", "1")
         self.name = _name(model)
         payload, folder = self._payload(model, outputs)
         if folder is not None:
@@ -136,6 +143,16 @@ class Session:
         copy = expose(model, [value.name for value in model.graph.output])
         onnx.save_model(copy, path, save_as_external_data=True, location="weights.bin")
         return str(path), None
+
+
+@functools.cache
+def _register_pool() -> None:
+    """Create the pool that sessions with ``shared_memory`` use; it grows by what is asked for."""
+    import onnxruntime as ort
+
+    kind = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    memory = ort.OrtMemoryInfo("Cpu", kind, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(0, 1, -1, -1))
 
 
 def _name(model: onnx.ModelProto | str | Path) -> str:

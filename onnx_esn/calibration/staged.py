@@ -39,6 +39,10 @@ log = logging.getLogger(__name__)
 Values = Mapping[str, npt.NDArray[Any]]
 Update = Callable[[Point, Moments], Values]
 MEMORY_LIMIT = 2**30
+# A cut that is larger than GROWTH times the last one kept is computed again for the next stages
+# instead of being kept: memory costs more than arithmetic, and a narrower cut follows a wide one
+# (expansion layers). After RERUN stages any cut is kept.
+GROWTH, RERUN = 1.5, 4
 
 
 def measure_in_stages(
@@ -94,7 +98,7 @@ def measure_in_stages(
 
 
 class _Batches:
-    """The batches, each with the last cut of it that is kept (0: the images themselves)."""
+    """The batches, each with the last cut of it that is kept."""
 
     def __init__(
         self, dataset: CalibrationSet, size: int, graph: StageGraph, store: TensorStore
@@ -104,32 +108,42 @@ class _Batches:
             range(start, min(start + size, len(dataset))) for start in range(0, len(dataset), size)
         ]
         self.size = size
-        self.bases = [0] * len(self.parts)
         self.graph = graph
         self.store = store
+        self.bases = [0] * len(self.parts)
+        # Whether the cut is in the store; only cut 0 can be read from the images instead.
+        self.stored = [False] * len(self.parts)
 
     def run(self) -> Iterator[tuple[int, Batch]]:
         """Number and tensors of each batch; those that come from images are read ahead."""
-        from_images = (self._read(i) for i, base in enumerate(list(self.bases)) if not base)
+        stored = list(self.stored)
+        from_images = (self._read(i) for i, there in enumerate(stored) if not there)
         with closing(prefetch(from_images)) as ready:
-            for i, base in enumerate(list(self.bases)):
-                if not base:
-                    yield i, next(ready)
-                else:
-                    cut = self.graph.cut(base)
+            for i, there in enumerate(stored):
+                if there:
+                    cut = self.graph.cut(self.bases[i])
                     yield i, Batch({n: self.store.get(i, n) for n in cut}, len(self.parts[i]))
+                else:
+                    yield i, next(ready)
 
     def rows(self, i: int) -> int:
         """Samples in the tensors of a batch, padding included."""
         return self.dataset.fixed_batch or len(self.parts[i])
 
     def keep(self, i: int, level: int, tensors: Values) -> None:
-        """Try to keep cut `level` of a batch in place of the one before."""
-        cut, base = self.graph.cut(level), self.bases[i]
-        old = self.graph.cut(base) if base else []
-        if self.store.put(i, {name: tensors[name] for name in cut if name not in old}):
-            self.store.drop(i, [name for name in old if name not in cut])
-            self.bases[i] = level
+        """Keep cut `level` of a batch in place of the one before, if that is worth its bytes."""
+        base, stored = self.bases[i], self.stored[i]
+        old = self.graph.cut(base)
+        new = self.graph.cut(level)
+        sizes = [sum(getattr(tensors[n], "nbytes", 0) for n in cut) for cut in (old, new)]
+        if level - base >= RERUN or sizes[1] <= GROWTH * sizes[0]:
+            there = set(old) if stored else set()
+            if self.store.put(i, {n: tensors[n] for n in new if n not in there}):
+                self.store.drop(i, [n for n in old if n not in new])
+                self.bases[i], self.stored[i] = level, True
+                return
+        if not stored:  # images take longer to decode than to keep
+            self.stored[i] = self.store.put(i, {n: tensors[n] for n in old})
 
     def specs(self, base: int) -> dict[str, TensorSpec]:
         """Type and shape of the tensors in a cut."""
@@ -164,7 +178,7 @@ def _run_stage(
         if base not in sessions:
             outputs = [name for name in wanted if name not in graph.cut(base)]
             stage = graph.stage(base, outputs, batches.specs(base), values) if outputs else None
-            sessions[base] = stage and Session(stage, threads=threads)
+            sessions[base] = stage and Session(stage, threads=threads, shared_memory=True)
         tensors = dict(batch.feeds)
         if (session := sessions[base]) is not None:
             names = {spec.name for spec in session.inputs}

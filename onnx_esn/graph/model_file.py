@@ -77,17 +77,8 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> Path:
         VerificationError: the written file does not pass the ONNX checker; the target is untouched.
         OutputError: the folder is missing or not writable, or the disk is full.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise OutputError(f"{target}: is a folder; name a file to write")
-    if not target.parent.is_dir():
-        raise OutputError(f"{target}: its folder {target.parent} does not exist; create it first")
-    with (
-        _file_errors(target),
-        tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch,
-    ):
-        written = Path(scratch) / target.name
-        data = f"{target.name}.data"
+    data = f"{Path(path).name}.data"
+    with _beside(path) as (target, written):
         if model.ByteSize() < _SINGLE_FILE_LIMIT:
             written.write_bytes(model.SerializeToString(deterministic=True))
         else:
@@ -101,9 +92,8 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> Path:
                 f"{target}: the result is not a valid ONNX model, nothing was written: "
                 f"{_first_line(error)}"
             ) from error
-        if (Path(scratch) / data).exists():
-            (Path(scratch) / data).replace(target.with_name(data))
-        written.replace(target)
+        if written.with_name(data).exists():
+            written.with_name(data).replace(target.with_name(data))
     return target
 
 
@@ -118,18 +108,8 @@ def write_text(text: str, path: str | os.PathLike[str]) -> Path:
 
 def write_bytes(content: bytes, path: str | os.PathLike[str]) -> Path:
     """Write bytes beside their target, then rename them into place; raises `OutputError`."""
-    target = Path(path)
-    if target.is_dir():
-        raise OutputError(f"{target}: is a folder; name a file to write")
-    if not target.parent.is_dir():
-        raise OutputError(f"{target}: its folder {target.parent} does not exist; create it first")
-    with (
-        _file_errors(target),
-        tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch,
-    ):
-        written = Path(scratch) / target.name
+    with _beside(path) as (target, written):
         written.write_bytes(content)
-        written.replace(target)
     return target
 
 
@@ -144,9 +124,18 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _file_errors(target: Path) -> Iterator[None]:
+def _beside(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
+    """(target, file to write): the file takes the target's place when the block ends well."""
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"{target}: is a folder; name a file to write")
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: its folder {target.parent} does not exist; create it first")
     try:
-        yield
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+            written = Path(scratch) / target.name
+            yield target, written
+            written.replace(target)
     except EncodeError as error:
         raise OutputError(f"{target}: cannot be serialised: {_first_line(error)}") from error
     except OSError as error:

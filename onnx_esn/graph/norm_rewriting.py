@@ -17,11 +17,14 @@ from onnx_esn.errors import VerificationError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.norm_points import BIAS, MEAN, VAR, NormPoint
+from onnx_esn.graph.number_formats import EPSILON
 from onnx_esn.graph.propagation import captured
 from onnx_esn.graph.readers import read_places
 from onnx_esn.graph.shapes import describe
+from onnx_esn.numerics.grid import detect_grid
 
 Array = NDArray[np.generic]
+Floats = NDArray[np.float64]
 
 
 class ModelWriter:
@@ -71,7 +74,7 @@ class ModelWriter:
         assert layer is not None
         a, d = (x.astype(np.float64).reshape(-1) for x in (scale, shift))
         W = self._constants.value(layer.source)
-        rows = layer.as_filters(W).astype(np.float64) * a[:, None]
+        rows = _scaled(layer.as_filters(W).astype(np.float64), a, W.dtype)
         folded = _cast(layer.from_filters(rows), W.dtype)
         _check_finite(node, folded)
         self._overwrite(layer.source, folded)
@@ -161,6 +164,17 @@ class ModelWriter:
 
 
 _SLOTS = {BIAS: "bias", MEAN: "running_mean", VAR: "running_var"}
+
+
+def _scaled(rows: Floats, scale: Floats, dtype: np.dtype[np.generic]) -> Floats:
+    """Scale filters (C, K) by (C,). On a mid-rise grid the step takes the factor, so that weights
+    are rounded once and the codes stay readable."""
+    precision = EPSILON.get(helper.np_dtype_to_tensor_dtype(dtype))
+    grid = None if precision is None else detect_grid(rows, precision)
+    if grid is None:
+        return rows * scale[:, None]
+    step, W_int = grid
+    return (step * scale)[:, None] * W_int
 
 
 def _cast(value: Array, dtype: np.dtype[np.generic]) -> Array:

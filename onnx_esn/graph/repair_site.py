@@ -53,7 +53,7 @@ class Site:
     def constant(self, value: Array, hint: str) -> str:
         """Store a new constant and return its name."""
         name = self.fresh(f"{self.node.output[0]}_{hint}")
-        self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.tensors.append(numpy_helper.from_array(np.array(value, order="C"), name))
         return name
 
     def set_input(self, slot: int, name: str) -> None:

@@ -111,13 +111,14 @@ def mend_gather(site: Site) -> None:
     if indices is None:
         raise RepairError("its indices are computed at run time")
     moved = np.array(new)[indices.astype(np.int64)]
-    if indices.ndim == 0:
-        if moved < 0:
-            raise RepairError("it reads a removed channel")
-    else:
-        if indices.ndim > 1:
-            raise RepairError("its indices have more than one axis")
-        moved = moved[moved >= 0]
+    gone = moved < 0
+    if indices.ndim == 0 and gone:
+        raise RepairError("it reads a removed channel")
+    for axis in range(gone.ndim):
+        whole = gone.all(axis=tuple(a for a in range(gone.ndim) if a != axis))
+        moved, gone = (np.compress(~whole, x, axis) for x in (moved, gone))
+    if gone.any():
+        raise RepairError("what is left of its indices does not form a table")
     site.set_input(1, site.constant(moved.astype(indices.dtype), "indices"))
 
 

@@ -176,7 +176,7 @@ class _Walk:
         if node.op_type in _SHAPE_READERS and self.proof.touches([node.input[0], *node.output]):
             return
         for slot, name in enumerate(node.input):
-            if not name or name in self.analysis.constants:
+            if not name or name in self.analysis.constants or name in self.labels:
                 continue
             a, b = (f.values.get(name) for f in self.old)
             now = self.walks[0].facts.values.get(name)

@@ -167,7 +167,7 @@ def _infer_node(
     if any(i and i not in types for i in node.input):
         return {}
     data = {
-        i: numpy_helper.from_array(np.ascontiguousarray(facts.values[i]), i)
+        i: numpy_helper.from_array(np.array(facts.values[i], order="C"), i)
         for i in node.input
         if i in facts.values and facts.values[i].size <= _SMALL
     }

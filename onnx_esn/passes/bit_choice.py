@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import TensorProto
 
 from onnx_esn.errors import BudgetError
 from onnx_esn.formats.fake_quant import quantized_values
@@ -96,7 +97,9 @@ def _settled(job: Job, bits: Integers, step: Floats) -> Choice:
     """The choice as its codes really turn out, in numbers of the stored type."""
     W, data_type = job.weight.W, job.weight.type
     bits = bits.copy()
-    rounded = round_to(step, data_type)
+    # A step in the stored type is what an integer format would scale by. In float64 a float32 one,
+    # so that Δ·W_int is exact: a rounding error of the arithmetic that reads it would show.
+    rounded = round_to(step, TensorProto.FLOAT if data_type == TensorProto.DOUBLE else data_type)
     step = np.where((rounded > 0) & np.isfinite(rounded), rounded, step)
     kept = job.weight.step
     if kept is not None:

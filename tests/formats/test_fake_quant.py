@@ -100,7 +100,7 @@ def test_computed_weights_are_refused():
 
 
 @settings(deadline=None)
-@given(st.integers(0, 999), st.sampled_from(sorted(set(EPSILON) - {TensorProto.BFLOAT16})))
+@given(st.integers(0, 999), st.sampled_from([TensorProto.FLOAT, TensorProto.FLOAT16]))
 def test_writing_what_was_read_changes_nothing(seed, data_type):
     rng = np.random.default_rng(seed)
     codes = rng.integers(-64, 64, (4, 6)) + 0.5
@@ -113,7 +113,7 @@ def test_writing_what_was_read_changes_nothing(seed, data_type):
     (layer,) = layers_of(model)
     weight = read_weight(layer, Constants(model))
     assert weight.step is not None
-    for off in (0.0, 0.9, -0.9):
+    for off in (0.0, 0.4, -0.4):
         step = weight.step * (1 + off * EPSILON[data_type])
         np.testing.assert_array_equal(quantized_values(weight, weight.codes, step), values)
     assert write(model, layer, weight.codes, weight.step) == model

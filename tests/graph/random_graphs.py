@@ -591,12 +591,109 @@ def residual(g, x):
     g.op("Add", [x, y], x.shape)
 
 
+def widen(g, x):
+    """Concat with zeros: stored, or made to the shape of x."""
+    axis = g.axis(x)
+    if g.flip() and g.batch != "N":
+        zeros = g.net.store(np.zeros([g.batch if d == N else d for d in x.shape]))
+    elif g.flip():
+        zeros = g.net.op("ConstantOfShape", g.net.op("Shape", x.name))
+    else:
+        constant = g.net.vector(*(1 if d == N or g.flip() else d for d in x.shape))
+        zeros = g.net.op("Expand", constant, g.net.op("Shape", x.name))
+    shape = [*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :]]
+    g.op("Concat", [x, zeros] if g.flip() else [zeros, x], shape, axis=axis)
+
+
+def fill(g, x):
+    """Add or select a constant made to the shape of x."""
+    made = g.net.op("ConstantOfShape", g.net.op("Shape", x.name))
+    if g.flip():
+        g.op("Add", [x, made], x.shape)
+    else:
+        mask = g.net.op("Greater", x.name, g.net.store(np.array(0.0)))
+        g.op("Where", [mask, x, made], x.shape)
+
+
+def gather_table(g, x):
+    """Gather with a table of indices: one axis becomes two."""
+    axis = g.axis(x, 2)
+    rows, columns = g.pick(1, 3), g.pick(1, 3)
+    table = g.net.store(g.net.rng.integers(0, x.shape[axis], (rows, columns)))
+    shape = [*x.shape[:axis], rows, columns, *x.shape[axis + 1 :]]
+    g.op("Gather", [x, table], shape, axis=axis)
+
+
+def last_of(g, x):
+    """Gather the last position, its index computed from the shape."""
+    axis = g.axis(x, 2)
+    last = g.net.op("Sub", g.net.size(x.name, axis), g.net.ints(1))
+    g.op("Gather", [x, last], [*x.shape[:axis], 1, *x.shape[axis + 1 :]], axis=axis)
+
+
+def twice(g, x):
+    """One Conv weight on two tensors."""
+    c, h, w = image(x)
+    y = g.choose(t for t in g.pool if t.rank == 4 and t.shape[:2] == x.shape[:2])
+    m = g.pick(2, 6)
+    weight, bias = g.net.weight(m, c, 1, 1, fan_in=c), g.net.vector(m)
+    for t in (x, y):
+        g.op("Conv", [t, weight, bias], (N, m, *t.shape[2:]), kernel_shape=[1, 1])
+
+
+def indirect(g, x):
+    """A Conv whose weight and bias come through other nodes."""
+    c, h, w = image(x)
+    m = g.pick(2, 6)
+    weight = g.net.op("Transpose", g.net.weight(c, m, 1, 1, fan_in=c), perm=[1, 0, 2, 3])
+    if g.flip():
+        weight = g.net.op("Mul", weight, g.net.vector(m, 1, 1, 1, low=0.5, high=1.5))
+    bias = g.net.op("Identity", g.net.vector(m))
+    g.op("Conv", [x, weight, bias], (N, m, h, w), kernel_shape=[1, 1])
+
+
+def quantized(g, x):
+    """QuantizeLinear and DequantizeLinear, per tensor or per channel."""
+    if x.rank < 2 or x.shape[1] == N:
+        raise Misfit
+    n = x.shape[1]
+    per_channel = g.flip()
+    scale = g.net.store(np.full(n, 0.05) if per_channel else np.array(0.05))
+    zero = g.net.store(np.zeros(n if per_channel else (), np.int8))
+    y = g.op("QuantizeLinear", [x, scale, zero], x.shape, axis=1)
+    g.pool.remove(y)
+    g.op("DequantizeLinear", [y, scale, zero], x.shape, axis=1)
+
+
+def scale_by_width(g, x):
+    """Divide by the square root of a channel count that is computed in the graph."""
+    size = g.net.op("Cast", g.net.size(x.name, g.axis(x)), to=1)
+    g.op("Div", [x, g.net.op("Sqrt", size)], x.shape)
+
+
+def stranger(g, x):
+    """Operators that lock what they touch."""
+    kind = g.pick(0, 2)
+    axis = g.axis(x)
+    if kind == 0:
+        g.op("CumSum", [x, g.net.store(np.array(axis, np.int64))], x.shape)
+    elif kind == 1:
+        k = g.pick(1, x.shape[axis])
+        values, _ = g.net.op("TopK", x.name, g.net.ints(k), outputs=2, axis=axis)
+        g.used.add(x.name)
+        g.add(values, [*x.shape[:axis], k, *x.shape[axis + 1 :]])
+    else:
+        image(x)
+        g.op("LRN", [x], x.shape, size=3)
+
+
 RULES = [
     conv, plain_conv, plain_conv, plain_conv, depthwise, deconv, batch_norm, unary, clip, prelu,
     instance_norm, group_norm, layer_norm, binary, binary, broadcast, with_constant, where, concat,
     concat, split, halves, slice_, gather, pad, pool, resize, transpose, nhwc, unfold_axis,
     merge_axes, shuffle, flatten, gemm, linear, linear_left, product, reduce, softmax, unsqueeze,
-    squeeze, tile, depth_to_space, space_to_depth, squeeze_excite, residual,
+    squeeze, widen, fill, gather_table, last_of, twice, indirect, quantized, scale_by_width, stranger,
+    tile, depth_to_space, space_to_depth, squeeze_excite, residual,
 ]  # fmt: skip
 
 

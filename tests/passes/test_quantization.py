@@ -25,7 +25,7 @@ def run(model, x):
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
 def test_uniform_bits_are_what_inspect_finds(bits, dtype):
     model = two_convs(dtype=dtype)
     before = model.SerializeToString()
@@ -166,7 +166,7 @@ def test_exclude():
 
 
 @pytest.mark.parametrize("bits", [2, 4])
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
 def test_what_is_on_a_grid_stays(bits, dtype):
     once = Quantize(bits=bits)(two_convs(dtype=dtype)).model
     again = Quantize(bits=8)(once)

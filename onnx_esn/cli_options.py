@@ -1,0 +1,146 @@
+"""The options of the command line: names, types and help texts, shared between the verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Shape(click.ParamType[Any]):
+    """`1,3,224,224` or `name:1,3,224,224`, as (name, sizes)."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Parse, or fail with what is expected."""
+        if not isinstance(value, str):
+            return value
+        name, _, sizes = value.rpartition(":")
+        try:
+            shape = tuple(int(n) for n in sizes.split(","))
+        except ValueError:
+            shape = ()
+        if not shape or min(shape) < 1:
+            self.fail(f"{value!r} is not a shape such as 1,3,224,224 or name:1,3,224,224")
+        return name, shape
+
+
+class Numbers(click.ParamType[Any]):
+    """Numbers separated by commas."""
+
+    name = "list"
+
+    def __init__(self, kind: Callable[[str], Any]) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Parse, or fail with what is expected."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(self.kind(v) for v in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers separated by commas")
+
+
+def stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator."""
+
+    def wrap(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return wrap
+
+
+model_argument = click.argument("model", type=click.Path(path_type=Path))
+output_option = click.option(
+    "--output", "-o", required=True, type=click.Path(path_type=Path), help="File to write."
+)
+shape_option = click.option(
+    "--input-shape",
+    type=Shape(),
+    multiple=True,
+    metavar="[NAME:]1,3,224,224",
+    help="Size of dynamic axes; once per input.",
+)
+recipe_option = click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    help="Preprocessing (TOML); default: recipe.toml in the folder.",
+)
+run_options = stacked(
+    click.option(
+        "--batch-size",
+        default=64,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Images at a time; results do not depend on it.",
+    ),
+    click.option("--threads", type=click.IntRange(1), help="onnxruntime threads."),
+)
+
+
+def images_options(required: bool) -> Callable[[F], F]:
+    """--images and --recipe."""
+    images = click.option(
+        "--images",
+        required=required,
+        type=click.Path(path_type=Path),
+        metavar="SET",
+        help="Folder of images, or .npy/.npz of ready tensors.",
+    )
+    return stacked(images, recipe_option)
+
+
+prune_options = stacked(
+    click.option("--ratio", type=float, help="Fraction of the prunable filters to remove."),
+    click.option("--target-macs", metavar="P", help="MACs to reach: 50%, 300M."),
+    click.option(
+        "--criterion", default="signal-norm", show_default=True, help="What ranks filters."
+    ),
+    click.option(
+        "--scope",
+        default="layer",
+        show_default=True,
+        type=click.Choice(["global", "layer"]),
+        help="The same share of every group, or all filters ranked together.",
+    ),
+    click.option(
+        "--round-to", default=1, show_default=True, type=click.IntRange(1), help="Width multiple."
+    ),
+    click.option(
+        "--absorb",
+        default="mean",
+        show_default=True,
+        type=click.Choice(["none", "constant", "mean"]),
+        help="What of removed channels goes into their consumers' biases.",
+    ),
+)
+exclude_option = click.option(
+    "--exclude", multiple=True, metavar="PATTERN", help="Layers to leave alone (* and ?)."
+)
+evaluation_option = click.option(
+    "--eval-images",
+    type=click.Path(path_type=Path),
+    metavar="SET",
+    help="Images for the closing figures (--labels speaks of these); default: a fifth of --images.",
+)
+bits_options = stacked(
+    click.option("--bits", type=int, help="Bits of every filter, 1..8."),
+    click.option("--target-cost", metavar="P", help="ESN'_d to reach: 10%, 1.2G; 0..8 bits each."),
+)
+
+labels_option = click.option(
+    "--labels", type=click.Path(path_type=Path), help="CSV with file,label."
+)
+plan_options = stacked(
+    click.option("--plan", type=click.Path(path_type=Path), help="Replay a plan."),
+    click.option("--plan-out", type=click.Path(path_type=Path), help="Write the decision as JSON."),
+)
