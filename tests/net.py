@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-
-from onnx_esn.graph.evaluate import attributes
+from onnx import helper, numpy_helper
 
 
 class Net:
@@ -21,6 +19,7 @@ class Net:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
+        self.declared: list[onnx.ValueInfoProto] = []
         self.functions: list[onnx.FunctionProto] = []
         self.domains: dict[str, int] = {}
         if shape:
@@ -42,6 +41,11 @@ class Net:
 
     def ints(self, *values):
         return self.store(np.array(values, np.int64))
+
+    def declare(self, name, *shape):
+        """Declare the shape of a tensor that no inference can work out."""
+        elem = helper.np_dtype_to_tensor_dtype(self.dtype)
+        self.declared.append(helper.make_tensor_value_info(name, elem, shape))
 
     def weight(self, *shape, fan_in, name=None):
         return self.store(self.rng.normal(size=shape) * np.sqrt(1.5 / fan_in), name)
@@ -114,7 +118,9 @@ class Net:
 
     def model(self, *outputs, types=None, shapes=None):
         """The model; `types` and `shapes` by name for outputs that inference cannot settle."""
-        graph = helper.make_graph(self.nodes, "net", self.inputs, [], self.tensors)
+        graph = helper.make_graph(
+            self.nodes, "net", self.inputs, [], self.tensors, value_info=self.declared
+        )
         graph.doc_string = "made for a test"
         if self.ir < 4:
             for t in self.tensors:
@@ -154,14 +160,3 @@ def feeds_for(model, sizes, seed=0):
         value = rng.normal(size=sizes[info.name])
         feeds[info.name] = value.astype(dtype) if dtype.kind == "f" else np.ones_like(value, dtype)
     return feeds
-
-
-def node_named(model, name):
-    return next(n for n in model.graph.node if n.name == name)
-
-
-def attrs_of(model, name):
-    return attributes(node_named(model, name))
-
-
-FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64

@@ -53,9 +53,7 @@ def point_moments(point: Point, value: npt.NDArray[Any], count: int, size: int) 
         raise VerificationError(f"{point.name}: tensor '{point.tensor}': {error}") from error
 
 
-def _real_rows(
-    point: Point, value: npt.NDArray[Any], count: int, size: int
-) -> npt.NDArray[Any]:
+def _real_rows(point: Point, value: npt.NDArray[Any], count: int, size: int) -> npt.NDArray[Any]:
     # A reshape may merge another axis into the batch; the samples are still in order then.
     rows, left = divmod(len(value), size)
     if point.axis % value.ndim and rows and not left:

@@ -72,11 +72,8 @@ class StageGraph:
     def cut(self, level: int) -> list[str]:
         """Tensors made before stage `level` that it or a later stage reads; cut 0 is the inputs."""
         if level not in self._cuts:
-            self._cuts[level] = sorted(
-                name
-                for name, last in self._last_read.items()
-                if last >= level and (self._tensor[name] < level or (not level and name in self.feeds))
-            )
+            made = self.feeds if not level else {n for n, at in self._tensor.items() if at < level}
+            self._cuts[level] = sorted(n for n in made if self._last_read.get(n, -1) >= level)
         return self._cuts[level]
 
     def stage(

@@ -44,7 +44,7 @@ class TensorStore:
 
         Sequences, strings and what else is not an array of numbers cannot be kept either.
         """
-        done = []
+        done: list[str] = []
         for name, value in tensors.items():
             place = self._place(value)
             if place is None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import onnx
 from onnx import helper
 
+from onnx_esn.graph.channel_groups import Analysis
+from onnx_esn.graph.channel_labels import Mask
 from onnx_esn.graph.propagation import captured
+from onnx_esn.graph.slicing import removed_along
 
 
 def drop_unused(old: onnx.ModelProto, new: onnx.ModelProto) -> None:
@@ -39,20 +42,33 @@ def drop_unused(old: onnx.ModelProto, new: onnx.ModelProto) -> None:
             names.extend(kept)
 
 
-def fit_declarations(model: onnx.ModelProto) -> None:
-    """Declared shapes of the old graph go; initializers that are inputs declare their new shape."""
-    had = bool(model.graph.value_info)
-    del model.graph.value_info[:]
-    dims = {t.name: t for t in model.graph.initializer}
+def fit_declarations(analysis: Analysis, model: onnx.ModelProto, removed: Mask) -> None:
+    """Declared shapes lose what their tensors lost; initializers that are inputs likewise."""
+    stored = {t.name: t for t in model.graph.initializer}
     for info in model.graph.input:
-        if info.name in dims:
-            tensor = dims[info.name]
-            info.CopyFrom(
-                helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-            )
-    if had:
-        try:
-            inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-            model.graph.value_info.extend(inferred.graph.value_info)
-        except (onnx.shape_inference.InferenceError, ValueError):
-            pass  # only a convenience for readers of the file
+        if info.name in stored:
+            tensor = stored[info.name]
+            info.type.CopyFrom(helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims)))
+    made = {name for node in model.graph.node for name in node.output}
+    kept = []
+    for info in model.graph.value_info:
+        # Derived parameters are declared nowhere else; they are cheap to infer again.
+        if info.name in made and info.name not in analysis.constants:
+            _shrink(info, analysis, removed)
+            kept.append(info)
+    if len(kept) < len(model.graph.value_info):
+        del model.graph.value_info[:]
+        model.graph.value_info.extend(kept)
+
+
+def _shrink(info: onnx.ValueInfoProto, analysis: Analysis, removed: Mask) -> None:
+    labels = analysis.propagation.labels.get(info.name)
+    dims = info.type.tensor_type.shape.dim
+    if labels is None or len(dims) != labels.ndim:
+        return
+    full = analysis.facts.shapes[info.name]
+    for axis, gone in removed_along(labels, removed, info.name).items():
+        if dims[axis].HasField("dim_value"):
+            dims[axis].dim_value -= len(gone) * dims[axis].dim_value // full[axis]
+        else:
+            dims[axis].Clear()

@@ -1,4 +1,4 @@
-"""Where the channels of a model can be scaled and shifted: BatchNormalization, or a layer's filters.
+"""Where channels can be scaled and shifted: BatchNormalization, or the filters of a layer.
 
 Exporters either keep BatchNormalization, whose running statistics can be corrected, or fold it into
 the layer before, whose weight and bias can be. A *norm point* is one such place.
@@ -6,7 +6,7 @@ the layer before, whose weight and bias can be. A *norm point* is one such place
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import EvaluationError, attributes
-from onnx_esn.graph.layers import OPERATORS, Layer, find_layers
+from onnx_esn.graph.hidden_layers import find_hidden_layers
+from onnx_esn.graph.layers import Layer, find_layers
+from onnx_esn.graph.propagation import captured
 from onnx_esn.graph.readers import count_users, read_places
 from onnx_esn.graph.shapes import Facts, node_name
 
@@ -65,6 +67,17 @@ def find_norm_points(model: onnx.ModelProto) -> NormPoints:
     return _Finder(model).run()
 
 
+def final_layers(model: onnx.ModelProto, points: Sequence[NormPoint]) -> set[str]:
+    """Layers among the points that no other point comes after, by `NormPoint.output`."""
+    measured = {point.tensor for point in points}
+    before: set[str] = set()
+    for node in reversed(model.graph.node):
+        if any(name in measured or name in before for name in node.output):
+            before.update(node.input)
+            before.update(captured(node))
+    return {p.output for p in points if p.layer is not None and p.output not in before}
+
+
 class _Finder:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
@@ -90,7 +103,7 @@ class _Finder:
                 skipped.append((node_name(node), found))
             elif found is not None:
                 points.append(found)
-        skipped += _hidden(self.model)
+        skipped += find_hidden_layers(self.model)
         return NormPoints(tuple(points), tuple(skipped))
 
     def _norm(self, index: int, node: onnx.NodeProto) -> NormPoint | str:
@@ -159,7 +172,7 @@ class _Finder:
         places = self.places[tensor]
         if len(places) != 1 or places[0][0] < 0 or places[0][1] != 0:
             return False
-        return self.nodes[places[0][0]].op_type == "BatchNormalization"
+        return str(self.nodes[places[0][0]].op_type) == "BatchNormalization"
 
     def _bias_add(self, tensor: str) -> int | None:
         """The Add of a constant that alone reads the tensor."""
@@ -176,23 +189,3 @@ class _Finder:
             return self.constants.value(name) if name in self.constants else None
         except EvaluationError:
             return None
-
-
-def _hidden(model: onnx.ModelProto) -> list[tuple[str, str]]:
-    """Layers and BatchNormalization in subgraphs and functions, which are left as they are."""
-    found = []
-    called = {(node.domain, node.op_type) for node in model.graph.node}
-    for function in model.functions:
-        if (function.domain, function.name) in called:
-            found += [(n, "it is inside a local function") for n in _inside(function.node)]
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-                where = f"it is inside the subgraph of {node.op_type} {node_name(node)!r}"
-                found += [(name, where) for name in _inside(graph.node)]
-    return found
-
-
-def _inside(nodes: Iterable[onnx.NodeProto]) -> list[str]:
-    kinds = (*OPERATORS, "BatchNormalization")
-    return [node_name(n) for n in nodes if n.op_type in kinds]

@@ -50,10 +50,9 @@ def insert_probes(
     for point in points:
         if point.layer is None:
             inputs = model.graph.node[point.index].input
-            mean, var = inputs[MEAN], inputs[VAR]
-            handles[point.output] = Handle(
-                point.tensor, point.output, (mean, var), (constants.value(mean), constants.value(var))
-            )
+            names = inputs[MEAN], inputs[VAR]
+            values = constants.value(names[0]), constants.value(names[1])
+            handles[point.output] = Handle(point.tensor, point.output, names, values)
     layers = [point for point in points if point.layer is not None]
     if not layers:
         return model, handles

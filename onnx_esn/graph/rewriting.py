@@ -56,11 +56,13 @@ def rewrite(analysis: Analysis, removed: Mask) -> Rewritten:
     """
     model = onnx.ModelProto()
     model.CopyFrom(analysis.model)
+    if not removed.any():
+        return Rewritten(model, ())
     slicing = slice_tensors(analysis, model, demands(analysis, removed))
     _set_groups(analysis, model, removed)
     _Walk(analysis, model, removed).run()
     drop_unused(analysis.model, model)
-    fit_declarations(model)
+    fit_declarations(analysis, model, removed)
     return Rewritten(model, tuple(slicing.slices))
 
 
@@ -86,7 +88,7 @@ class _Walk:
         self.walks = [ShapeWalk(model, facts.sizes, constants) for facts in self.old]
         for walk in self.walks:
             # Declared shapes speak of the old graph.
-            walk.declared = {k: v for k, v in walk.declared.items() if k not in self.labels}
+            walk.declared = {k: v for k, v in walk.declared.items() if not self.proof.touches([k])}
         self.names = {n for node in model.graph.node for n in (*node.input, *node.output)}
         self.names |= {t.name for t in model.graph.initializer}
         self.opset = constants.opset.get("", 1)

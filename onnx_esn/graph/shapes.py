@@ -32,6 +32,8 @@ Array = NDArray[Any]
 
 # Values up to this many elements are followed through the graph: shapes, axes, pads, indices.
 _SMALL = 8192
+# ONNX knows no shape inference for these; the output is like the input.
+_SHAPE_KEEPING = ("GroupNormalization", "MeanVarianceNormalization")
 _SPATIAL_GUESSES = (224, 256, 32, 320, 512, 640, 64, 28, 299, 1024)
 
 
@@ -104,9 +106,12 @@ class ShapeWalk:
         self.opsets = {o.domain: o.version for o in model.opset_import}
         self.imports = list(model.opset_import)
         self.types: dict[str, TypeProto] = {}
+        self.symbols: dict[str, int] = {}
         for info in model.graph.input:
             if info.name in sizes:
                 self._learn(info.name, info.type.tensor_type.elem_type, sizes[info.name])
+                named = zip(declared_shape(info) or (), sizes[info.name], strict=False)
+                self.symbols.update({d: n for d, n in named if isinstance(d, str)})
         for tensor in model.graph.initializer:
             self.add_initializer(tensor, constants.value)
         self.declared = {v.name: v for v in (*model.graph.value_info, *model.graph.output)}
@@ -133,11 +138,16 @@ class ShapeWalk:
             proto = outputs.get(name)
             if proto is not None and proto.HasField("tensor_type"):
                 self._learn(name, proto.tensor_type.elem_type, _static(proto))
+            if node.op_type in _SHAPE_KEEPING and node.input[0] in facts.shapes:
+                self._learn(name, facts.types[node.input[0]], facts.shapes[node.input[0]])
             if name not in facts.shapes and name in self.declared:
-                shape = declared_shape(self.declared[name])
-                if shape is not None and all(isinstance(d, int) for d in shape):
+                shape = [
+                    self.symbols.get(d) if isinstance(d, str) else d
+                    for d in declared_shape(self.declared[name]) or [None]
+                ]
+                if None not in shape:
                     elem = self.declared[name].type.tensor_type.elem_type
-                    self._learn(name, elem, [d for d in shape if isinstance(d, int)])
+                    self._learn(name, elem, [d for d in shape if d is not None])
         _follow_values(node, facts, self.opsets.get("", self.opsets.get("ai.onnx", 1)))
         for name in node.output:
             if name in facts.values:

@@ -43,9 +43,9 @@ def budget_choices(jobs: Sequence[Job], budget: float, fixed: float = 0.0) -> li
 
     `fixed` is the part of the budget that layers outside the jobs take whatever is chosen.
 
-    The distortion of a filter at b bits is its part of the layer's mean noise-to-signal ratio
-    (`filter_importance`), and layers count alike: in a chain that renormalises, the ratios of the
-    layers add up at the output. The strongest filter of each layer keeps at least one bit, so that
+    The distortion of a filter at b bits is its part of the layer's distortion
+    (`filter_importance`), and layers count alike: in a chain that renormalises, what the layers
+    add in noise adds up at the output. The strongest filter of each layer keeps at least one bit, so that
     no layer falls silent. The MACs of all jobs must be known.
 
     Raises:

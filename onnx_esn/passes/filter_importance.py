@@ -1,11 +1,17 @@
 """How much an error in a filter's weights matters, as far as weights alone can tell.
 
-A ReLU network computes the same when a channel is scaled by a and the weights that read it by 1/a,
-and folding a BatchNormalization scales filters too. Squared error, with or without the gain of the
-BatchNormalization, depends on those arbitrary scales: in depthwise networks, where they differ by
-orders of magnitude within a layer, it starves the channels that are stored small and read large.
-The error relative to the filter's own energy, ‖E_f‖²/‖W_f‖², does not, so it is what we add up,
-filters of a layer alike and layers alike: the mean noise-to-signal ratio of its channels.
+Two answers, both flawed:
+
+- relative, ‖E_f‖²/‖W_f‖²: the noise-to-signal ratio of the channel. A ReLU network computes the
+  same when a channel is scaled by a and its readers by 1/a, and this ratio does not change. But it
+  gives a filter that hardly speaks as much weight as one that carries the layer.
+- absolute, ‖E_f‖²/Σ_f ‖W_f‖²: loud filters count for more, as they should where scales mean
+  something (in front of a residual sum). But in depthwise networks, where the arbitrary scales
+  differ by orders of magnitude, it starves the channels that are stored small and read large.
+
+We add up the geometric mean of the two, filters of a layer together and layers alike. It halves,
+in decibels, what each gets wrong, and did better than either on the networks we tried
+(docs/concepts/allocation.md).
 """
 
 from __future__ import annotations
@@ -22,14 +28,17 @@ NEGLIGIBLE = 2.0**-20
 
 
 def error_weights(W: Floats, live: Bools) -> Floats:
-    """Return w_f (M,) by which Σ_f w_f·‖E_f‖² is the layer's mean noise-to-signal ratio.
+    """Return w_f (M,) by which Σ_f w_f·‖E_f‖² is the layer's distortion.
 
-    W is (M, K). Filters that are not live (M,), or all zero, weigh 0; with E = W the sum is 1.
+    With e_f = ‖W_f‖², w_f = 1/√(n·e_f·Σe) over the n live filters: the geometric mean of the
+    relative weight 1/(n·e_f) and the absolute one 1/Σe. W is (M, K). Filters that are not live
+    (M,), or all zero, weigh 0.
     """
     energy = np.einsum("mk,mk->m", W, W)
     counted = live & (energy > 0)
+    total = float(energy[counted].sum()) * max(int(counted.sum()), 1)
     inverse = np.divide(1.0, energy, out=np.zeros(energy.shape), where=counted)
-    return np.asarray(inverse / max(int(counted.sum()), 1))
+    return np.asarray(np.sqrt(inverse / total) if total > 0 else inverse)
 
 
 def dead_filters(W: npt.ArrayLike, norm: BatchNorm | None) -> Bools:

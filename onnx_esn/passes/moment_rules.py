@@ -49,9 +49,7 @@ def matched_statistics(
     )
 
 
-def matched_affine(
-    point: NormPoint, reference: Moments, moments: Moments
-) -> tuple[Floats, Floats]:
+def matched_affine(point: NormPoint, reference: Moments, moments: Moments) -> tuple[Floats, Floats]:
     """Scale and shift (C,) that give a layer's output the reference's moments.
 
     A MatMul without a bias has no place for a shift: it gets the scale only.

@@ -67,8 +67,8 @@ def pair_points(
     A layer pairs with the BatchNormalization after it, where the reference has kept that.
 
     Raises:
-        OptionError: no point pairs (if one is needed), or the channels differ and the model does not say which of
-            the reference's it has left.
+        OptionError: no point pairs though `need` says that one must, or the channels differ and
+            the model does not say which of the reference's it has left.
         ModelError: the model's record of that is damaged.
     """
     theirs = _by_name(find_norm_points(reference).points)
@@ -147,10 +147,12 @@ def _normalization(
     model: onnx.ModelProto, point: NormPoint, constants: Constants, kept: Indices | None = None
 ) -> Normalization:
     node = model.graph.node[point.index]
-    values = [constants.value(name).astype(np.float64) for name in node.input[1:5]]
-    if kept is not None:
-        values = [value[kept] for value in values]
-    return Normalization(*values, eps=float(attributes(node).get("epsilon", 1e-5)))
+    eps = float(attributes(node).get("epsilon", 1e-5))
+    scale, shift, mean, var = (
+        constants.value(name).astype(np.float64)[... if kept is None else kept]
+        for name in node.input[1:5]
+    )
+    return Normalization(scale, shift, mean, var, eps)
 
 
 def _same_affine(a: Normalization, b: Normalization) -> bool:
