@@ -115,20 +115,31 @@ def test_a_budget_gives_less_error_than_as_many_uniform_bits():
         total = 0.0
         for name, M in (("W1", 8), ("W2", 8), ("W3", 4)):
             w, q = (tensor(m, name).reshape(M, -1) for m in (model, result.model))
-            total += (np.square(w - q).sum(axis=1) / np.square(w).sum(axis=1)).mean()
+            error, energy = np.square(w - q).sum(axis=1), np.square(w).sum(axis=1)
+            relative, absolute = error / energy / M, error / energy.sum()
+            total += np.sqrt(relative * absolute).sum()
         return total
 
     assert noise(budget) < noise(uniform)
 
 
-def test_the_allocation_does_not_see_how_channels_are_scaled():
+def test_the_allocation_does_not_see_how_layers_are_scaled():
     model, scaled = two_convs(norm=False), two_convs(norm=False)
-    factor = 2.0 ** np.arange(-4, 4).reshape(8, 1, 1, 1)
     for t in scaled.graph.initializer:
         if t.name == "W1":
-            t.raw_data = (tensor(model, "W1") * factor).astype(np.float32).tobytes()
+            t.raw_data = (tensor(model, "W1") * 16).astype(np.float32).tobytes()
     a, b = (Quantize(target_cost="10%")(m).plan for m in (model, scaled))
     assert [x.bits for x in a.layers] == [x.bits for x in b.layers]
+
+
+def test_the_allocation_gives_louder_channels_more_bits():
+    model = two_convs(norm=False)
+    factor = 2.0 ** np.arange(-4, 4).reshape(8, 1, 1, 1)
+    for t in model.graph.initializer:
+        if t.name == "W1":
+            t.raw_data = (tensor(model, "W1") * factor).astype(np.float32).tobytes()
+    bits = Quantize(target_cost="10%")(model).plan.layers[0].bits
+    assert bits[0] < bits[-1]
 
 
 def test_a_percentage_of_another_model():
