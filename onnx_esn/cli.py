@@ -52,11 +52,11 @@ class Output:
             return
         from rich.console import Console
 
-        console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-        if not sys.stdout.isatty():
-            console = Console(highlight=False, width=100, no_color=True)
+        piped = not sys.stdout.isatty()
+        console = Console(highlight=False, width=100 if piped else None, no_color=piped or None)
         for thing in things:
-            console.print(thing)
+            # A line stays a line in a pipe, for those who search it.
+            console.print(thing, soft_wrap=isinstance(thing, str) and piped)
 
     def document(self, document: object) -> None:
         """Print the one JSON document, with --json."""
@@ -163,7 +163,7 @@ def prune(
     """Remove filters and everything coupled to them."""
     from onnx_esn import verbs
 
-    source = _open(model, output)
+    source = _open(model, output, plan_out)
     result = verbs.prune(source, input_shape=_shape(input_shape), **given)
     _finish(out, "prune", result, source, output, plan_out)
 
@@ -209,7 +209,7 @@ def quantize(
     """Quantize weights filter-wise with the mid-rise quantizer."""
     from onnx_esn import verbs
 
-    source = _open(model, output)
+    source = _open(model, output, plan_out)
     with out.progress() as progress:
         result = verbs.quantize(source, input_shape=_shape(input_shape), progress=progress, **given)
     _finish(out, "quantize", result, source, output, plan_out)
@@ -255,7 +255,7 @@ def compress(
     from onnx_esn.report.summaries import result_document, summary
     from onnx_esn.report.tables import comparison_table, skipped_table
 
-    source = _open(model, output)
+    source = _open(model, output, report)
     with out.progress() as progress:
         result = pipeline.compress(
             source, images, input_shape=_shape(input_shape), progress=progress, **given
@@ -320,8 +320,20 @@ def evaluate(
 )
 @options.labels_option
 @options.evaluation_option
-@click.option("--ratios", default="0,.25,.5,.75", show_default=True, type=options.Numbers(float))
-@click.option("--bits", default="2,3,4,5,6,8", show_default=True, type=options.Numbers(int))
+@click.option(
+    "--ratios",
+    default="0,.25,.5,.75",
+    show_default=True,
+    type=options.Numbers(float),
+    help="Fractions of the prunable filters to remove.",
+)
+@click.option(
+    "--bits",
+    default="2,3,4,5,6,8",
+    show_default=True,
+    type=options.Numbers(int),
+    help="Bits of every filter.",
+)
 @click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
 @click.option("--save-models", is_flag=True, help="Write each model too.")
 def sweep(out: Output, model: Path, images: Path, output: Path, **given: Any) -> None:
@@ -344,11 +356,17 @@ def sweep(out: Output, model: Path, images: Path, output: Path, **given: Any) ->
     out.document(document)
 
 
-def _open(model: Path, output: Path | None = None) -> onnx.ModelProto:
+def _open(model: Path, *outputs: Path | None) -> onnx.ModelProto:
+    """Open the model, once it is clear that the outputs have a place to go."""
     from onnx_esn.verbs import opened
 
-    if output is not None and output.exists() and model.exists() and output.samefile(model):
-        raise OptionError(f"{output}: is the input itself; write to another file")
+    for output in (o for o in outputs if o is not None):
+        if output.is_dir():
+            raise OptionError(f"{output}: is a folder; name a file to write")
+        if not output.parent.is_dir():
+            raise OptionError(f"{output}: its folder does not exist; create it first")
+        if output.exists() and model.exists() and output.samefile(model):
+            raise OptionError(f"{output}: is the input itself; write to another file")
     return opened(model)
 
 

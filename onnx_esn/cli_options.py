@@ -103,7 +103,10 @@ prune_options = stacked(
     click.option("--ratio", type=float, help="Fraction of the prunable filters to remove."),
     click.option("--target-macs", metavar="P", help="MACs to reach: 50%, 300M."),
     click.option(
-        "--criterion", default="signal-norm", show_default=True, help="What ranks filters."
+        "--criterion",
+        default="signal-norm",
+        show_default=True,
+        help="What ranks filters: signal-norm, effective-norm, output-variance, l1-norm, bn-scale.",
     ),
     click.option(
         "--scope",

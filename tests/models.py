@@ -373,3 +373,6 @@ def unflatten():
     y = net.gemm(net.op("Flatten", stem(net)), 128, 6 * 16, name="b")
     y = net.conv_bn_relu(net.reshape(net.relu(y), -1, 6, 4, 4), 6, 4)
     return net.model(net.head(y, 4))
+
+
+from tests import models_blocks, models_storage  # noqa: E402, F401  (they register theirs)

@@ -202,8 +202,16 @@ def test_output_is_the_input(tmp_path: Path) -> None:
 
 
 def test_output_folder_is_missing(tmp_path: Path) -> None:
-    line = fails("prune", MODEL, "-o", tmp_path / "no" / "p.onnx", "--ratio", 0.3, code=1)
+    line = fails("prune", MODEL, "-o", tmp_path / "no" / "p.onnx", "--ratio", 0.3)
     assert "does not exist" in line
+    plan = tmp_path / "no" / "plan.json"
+    line = fails("prune", MODEL, "-o", tmp_path / "p.onnx", "--ratio", 0.3, "--plan-out", plan)
+    assert "plan.json" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_output_is_a_folder(tmp_path: Path) -> None:
+    assert "is a folder" in fails("prune", MODEL, "-o", tmp_path, "--ratio", 0.3)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

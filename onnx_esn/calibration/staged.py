@@ -14,9 +14,7 @@ from the images.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +24,11 @@ import onnx
 from onnx_esn.errors import VerificationError
 from onnx_esn.numerics.moments import Moments
 
-from .calibration_set import Batch, CalibrationSet
+from .calibration_set import CalibrationSet
+from .kept_batches import KeptBatches
 from .point_moments import Point, point_moments
-from .prefetch import prefetch
 from .session import Session
 from .stage_graph import StageGraph
-from .tensor_spec import TensorSpec
 from .tensor_store import DISK_RESERVE, TensorStore
 
 log = logging.getLogger(__name__)
@@ -39,10 +36,6 @@ log = logging.getLogger(__name__)
 Values = Mapping[str, npt.NDArray[Any]]
 Update = Callable[[Point, Moments], Values]
 MEMORY_LIMIT = 2**30
-# A cut that is larger than GROWTH times the last one kept is computed again for the next stages
-# instead of being kept: memory costs more than arithmetic, and a narrower cut follows a wide one
-# (expansion layers). After RERUN stages any cut is kept.
-GROWTH, RERUN = 1.5, 4
 
 
 def measure_in_stages(
@@ -65,7 +58,8 @@ def measure_in_stages(
         dataset: samples that fit the model.
         update: called once for each point with its moments; returns new values for initializers
             that only nodes from `Point.node` on read. None measures the model as it is.
-        batch_size: samples in one run; the result does not depend on it.
+        batch_size: most samples in one run (fewer where they are large); the result does not
+            depend on it.
         memory_limit: bytes of tensors kept in memory between stages.
         disk_reserve: bytes left free on the disk of the temporary folder; None never writes.
         threads: threads for one operator.
@@ -79,7 +73,7 @@ def measure_in_stages(
     result: dict[str, Moments] = {}
     values: dict[str, npt.NDArray[Any]] = {}
     with TensorStore(memory_limit, disk_reserve) as store:
-        batches = _Batches(dataset, dataset.fixed_batch or batch_size, graph, store)
+        batches = KeptBatches(dataset, batch_size, graph, store)
         for level in range(graph.levels):
             here = [point for point in points if graph.level(point.tensor) == level]
             measured = _run_stage(graph, batches, level, here, values, threads)
@@ -97,71 +91,9 @@ def measure_in_stages(
     return result
 
 
-class _Batches:
-    """The batches, each with the last cut of it that is kept."""
-
-    def __init__(
-        self, dataset: CalibrationSet, size: int, graph: StageGraph, store: TensorStore
-    ) -> None:
-        self.dataset = dataset
-        self.parts = [
-            range(start, min(start + size, len(dataset))) for start in range(0, len(dataset), size)
-        ]
-        self.size = size
-        self.graph = graph
-        self.store = store
-        self.bases = [0] * len(self.parts)
-        # Whether the cut is in the store; only cut 0 can be read from the images instead.
-        self.stored = [False] * len(self.parts)
-
-    def run(self) -> Iterator[tuple[int, Batch]]:
-        """Number and tensors of each batch; those that come from images are read ahead."""
-        stored = list(self.stored)
-        from_images = (self._read(i) for i, there in enumerate(stored) if not there)
-        with closing(prefetch(from_images)) as ready:
-            for i, there in enumerate(stored):
-                if there:
-                    cut = self.graph.cut(self.bases[i])
-                    yield i, Batch({n: self.store.get(i, n) for n in cut}, len(self.parts[i]))
-                else:
-                    yield i, next(ready)
-
-    def rows(self, i: int) -> int:
-        """Samples in the tensors of a batch, padding included."""
-        return self.dataset.fixed_batch or len(self.parts[i])
-
-    def keep(self, i: int, level: int, tensors: Values) -> None:
-        """Keep cut `level` of a batch in place of the one before, if that is worth its bytes."""
-        base, stored = self.bases[i], self.stored[i]
-        old = self.graph.cut(base)
-        new = self.graph.cut(level)
-        sizes = [sum(getattr(tensors[n], "nbytes", 0) for n in cut) for cut in (old, new)]
-        if level - base >= RERUN or sizes[1] <= GROWTH * sizes[0]:
-            there = set(old) if stored else set()
-            if self.store.put(i, {n: tensors[n] for n in new if n not in there}):
-                self.store.drop(i, [n for n in old if n not in new])
-                self.bases[i], self.stored[i] = level, True
-                return
-        if not stored:  # images take longer to decode than to keep
-            self.stored[i] = self.store.put(i, {n: tensors[n] for n in old})
-
-    def specs(self, base: int) -> dict[str, TensorSpec]:
-        """Type and shape of the tensors in a cut."""
-        if base:
-            return {name: self.store.spec(name) for name in self.graph.cut(base)}
-        fixed = self.dataset.fixed_batch
-        return {
-            s.name: replace(s, shape=(fixed, *s.shape[1:])) if s.shape else s
-            for s in self.dataset.inputs
-        }
-
-    def _read(self, i: int) -> Batch:
-        return next(self.dataset.subset(self.parts[i]).batches(self.size))
-
-
 def _run_stage(
     graph: StageGraph,
-    batches: _Batches,
+    batches: KeptBatches,
     level: int,
     points: Sequence[Point],
     values: Values,

@@ -30,6 +30,7 @@ class TensorStore:
     """
 
     def __init__(self, memory_limit: int, disk_reserve: int | None = DISK_RESERVE) -> None:
+        self.memory_limit = memory_limit
         self._room = memory_limit
         self._reserve = disk_reserve
         self._arrays: dict[tuple[int, str], npt.NDArray[Any] | Path] = {}

@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
+from onnx import helper
 
 from onnx_esn.graph.surgery import Edit, edit
 
 Floats = NDArray[np.float64]
 
 
-def add_to_biases(model: onnx.ModelProto, deltas: Mapping[str, Floats]) -> onnx.ModelProto:
+@dataclass(frozen=True)
+class BiasDelta:
+    """What a layer's output gains.
+
+    Attributes:
+        values: (M,) per filter.
+        axis: axis of the output that holds the filters.
+        rank: rank of the output.
+        type: element type of the output (`TensorProto.DataType`).
+    """
+
+    values: Floats
+    axis: int
+    rank: int
+    type: int
+
+    def laid(self) -> Floats:
+        """The values along their axis, as broadcasting wants them."""
+        return self.values.reshape((-1,) + (1,) * (self.rank - 1 - self.axis))
+
+
+def add_to_biases(model: onnx.ModelProto, deltas: Mapping[str, BiasDelta]) -> onnx.ModelProto:
     """A copy of the model with `deltas` added to layers' biases.
 
     Args:
         model: the model.
-        deltas: by output tensor of a Conv, ConvTranspose, Gemm or MatMul: (M,) to add per filter.
+        deltas: by output tensor of a Conv, ConvTranspose, Gemm or MatMul.
     """
     if not deltas:
         return model
@@ -29,34 +52,24 @@ def add_to_biases(model: onnx.ModelProto, deltas: Mapping[str, Floats]) -> onnx.
     return session.model
 
 
-def _add(session: Edit, node: gs.Node, delta: Floats) -> None:
-    weight = (
-        next(t for t in node.inputs if isinstance(t, gs.Constant) and t.name)
-        if any(isinstance(t, gs.Constant) for t in node.inputs)
-        else None
-    )
-    dtype = np.dtype(np.float32) if weight is None else np.dtype(weight.dtype)
-    if not _is_float(dtype):
-        dtype = np.dtype(np.float32)
-    if node.op == "MatMul":
-        constant = session.constant(f"{node.outputs[0].name}_bias", delta.astype(dtype))
-        session.insert_after(node.outputs[0].name, "Add", [constant])
-        return
+def _add(session: Edit, node: gs.Node, delta: BiasDelta) -> None:
+    output = node.outputs[0].name
+    dtype = helper.tensor_dtype_to_np_dtype(delta.type)
+    old = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
     scale = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
-    old: Floats = np.zeros(1)
-    if len(node.inputs) > 2 and isinstance(node.inputs[2], gs.Constant):
-        old = node.inputs[2].values.astype(np.float64)
-        dtype = np.dtype(node.inputs[2].dtype)
-    elif scale == 0.0:
-        scale = 1.0
-        node.attrs["beta"] = 1.0
-    new = (old.reshape(-1) + delta / scale).astype(dtype)
-    constant = session.constant(f"{node.outputs[0].name}_bias", new)
-    if len(node.inputs) > 2:
-        node.inputs[2] = constant
+    if node.op == "MatMul" or (old is not None and not isinstance(old, gs.Constant)):
+        # There is no bias, or it is computed: add behind.
+        value = delta.laid().astype(dtype)
+        session.insert_after(output, "Add", [session.constant(f"{output}_bias", value)])
+        return
+    values = delta.laid() if node.op == "Gemm" else delta.values
+    if old is None or scale == 0.0:
+        base, scale = np.zeros(()), 1.0
+        if "beta" in node.attrs:
+            node.attrs["beta"] = 1.0
     else:
-        node.inputs.append(constant)
-
-
-def _is_float(dtype: np.dtype[np.generic]) -> bool:
-    return dtype.kind == "f" or "float" in dtype.name
+        base = np.asarray(old.values, np.float64)
+    bias = session.constant(f"{output}_bias", (base + values / scale).astype(dtype))
+    while len(node.inputs) < 3:
+        node.inputs.append(bias)
+    node.inputs[2] = bias

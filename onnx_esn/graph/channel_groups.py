@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -17,6 +18,8 @@ from scipy.sparse.csgraph import connected_components
 
 from onnx_esn.graph.channel_labels import Classes, Labels, Mask, make_rectangular
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.layers import Layer, find_layers
+from onnx_esn.graph.node_names import unique_names
 from onnx_esn.graph.propagation import Propagation, propagate
 from onnx_esn.graph.rules import RULES
 from onnx_esn.graph.shapes import (
@@ -25,7 +28,6 @@ from onnx_esn.graph.shapes import (
     declared_shape,
     guessed_facts,
     infer_facts,
-    node_name,
 )
 
 
@@ -81,7 +83,8 @@ class Analysis:
         other: … and at another: a shape value that differs between the two moves with the batch
             (or with another dynamic axis) and must stay computed.
         propagation: labels and claims.
-        classes: the tied sets.
+        coupled: the sets that the operators tie.
+        classes: the same, joined where only whole slices of an array can go.
         groups: the groups.
     """
 
@@ -90,9 +93,21 @@ class Analysis:
     facts: Facts
     other: Facts
     propagation: Propagation
+    coupled: Classes
     classes: Classes
     groups: tuple[Group, ...]
 
+    @cached_property
+    def layers(self) -> list[Layer]:
+        """The weight-bearing layers, in graph order."""
+        return find_layers(self.model, self.constants, self.facts)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """A unique name for each node."""
+        return unique_names(self.model)
+
+    @cached_property
     def constraints(self) -> list[NDArray[np.int64]]:
         """Sets of classes of which at least one must stay: no tensor may become empty."""
         seen: dict[bytes, NDArray[np.int64]] = {}
@@ -103,6 +118,7 @@ class Analysis:
                 seen.setdefault(of.tobytes(), of)
         return list(seen.values())
 
+    @cached_property
     def first_labels(self) -> dict[int, int]:
         """First label by the index of the node that issued it; its filters follow in order."""
         return {node: first for first, _, node in self.propagation.space.issued}
@@ -127,14 +143,30 @@ def analyse(
     """
     constants = Constants(model)
     facts = guessed_facts(model, constants, batch=2, shapes=shapes)
-    other = _other_facts(model, constants, facts)
+    return _labelled(model, constants, facts, _other_facts(model, constants, facts), locks)
+
+
+def analyse_again(analysis: Analysis, locks: Sequence[tuple[NDArray[np.int64], str]]) -> Analysis:
+    """The same model with other `locks`: shapes and constants are known already."""
+    a = analysis
+    return _labelled(a.model, a.constants, a.facts, a.other, locks)
+
+
+def _labelled(
+    model: onnx.ModelProto,
+    constants: Constants,
+    facts: Facts,
+    other: Facts,
+    locks: Sequence[tuple[NDArray[np.int64], str]],
+) -> Analysis:
     propagation = propagate(model, constants, facts, RULES)
     for labels, reason in locks:
         propagation.space.lock(labels, reason)
     arrays = [*propagation.labels.values(), *(c.labels for c in propagation.claims)]
-    classes = make_rectangular(propagation.space, arrays)
+    coupled = propagation.space.classes()
+    classes = make_rectangular(propagation.space, arrays, coupled)
     groups = _groups(propagation, classes)
-    return Analysis(model, constants, facts, other, propagation, classes, groups)
+    return Analysis(model, constants, facts, other, propagation, coupled, classes, groups)
 
 
 def _other_facts(model: onnx.ModelProto, constants: Constants, facts: Facts) -> Facts:
@@ -181,18 +213,22 @@ def _groups(p: Propagation, classes: Classes) -> tuple[Group, ...]:
     groups: dict[int, list[int]] = {}
     for i in range(len(layers)):
         groups.setdefault(int(component[i]), []).append(i)
-    return tuple(_group(p, classes, [layers[i] for i in members]) for members in groups.values())
+    names = unique_names(p.model)
+    return tuple(
+        _group(p, classes, names, [layers[i] for i in members]) for members in groups.values()
+    )
 
 
-def _group(p: Propagation, classes: Classes, layers: list[tuple[int, int, int]]) -> Group:
+def _group(
+    p: Propagation, classes: Classes, names: list[str], layers: list[tuple[int, int, int]]
+) -> Group:
     nodes = p.model.graph.node
     labels = np.concatenate([np.arange(first, first + n) for first, n, _ in layers])
     of: Labels = np.unique(classes.of[labels])
     free = of[~classes.locked[of]]
     reasons = [classes.reasons[c] for c in of if classes.locked[c]]
     members = tuple(
-        Member(node_name(nodes[node]), nodes[node].op_type, n, node in p.groups)
-        for _, n, node in layers
+        Member(names[node], nodes[node].op_type, n, node in p.groups) for _, n, node in layers
     )
     if free.size == 1 and of.size == 1:
         free, reasons = free[:0], ["its whole width is one class"]

@@ -118,14 +118,18 @@ def varying_axes(x: NDArray[Any]) -> list[int]:
     return [axis for axis, n in enumerate(compact(x).shape) if n > 1]
 
 
-def make_rectangular(space: LabelSpace, arrays: Sequence[Labels]) -> Classes:
+def make_rectangular(space: LabelSpace, arrays: Sequence[Labels], classes: Classes) -> Classes:
     """Tie labels until whatever classes go, each array stays an array.
 
     An array whose classes change along several axes (channels reshaped to heads × depth, say)
     can only lose whole slices along one of them. The axis with the most classes is kept free, so
     that the granularity stays as fine as possible; along the others the labels are tied.
+
+    Args:
+        space: where to tie.
+        arrays: compact label arrays.
+        classes: the tied sets as they stand.
     """
-    classes = space.classes()
     while True:
         tied = False
         for x in arrays:

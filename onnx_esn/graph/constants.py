@@ -18,6 +18,11 @@ _NOT_CONSTANT = {
 }  # fmt: skip
 
 
+def operator_sets(model: onnx.ModelProto) -> dict[str, int]:
+    """Version of each operator set, by domain; the default one has two names."""
+    return {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
+
+
 class Constants:
     """The constant tensors of the main graph.
 
@@ -26,7 +31,7 @@ class Constants:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.opset = {o.domain or "": o.version for o in model.opset_import}
+        self.opset = operator_sets(model)
         self.initializers = {t.name: t for t in model.graph.initializer}
         self.producer: dict[str, onnx.NodeProto] = {}
         self._values: dict[str, Array] = {}

@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from scipy import special
 
 from onnx_esn.graph.movement import slice_window
 
@@ -131,6 +132,14 @@ def _binary(f: Callable[..., Any]) -> Callable[[dict[str, Any], Inputs], Array]:
     return rule
 
 
+def _unary(f: Callable[..., Any]) -> Callable[[dict[str, Any], Inputs], Array]:
+    def rule(_: dict[str, Any], inputs: Inputs) -> Array:
+        x = _need(inputs, 0)
+        return np.asarray(f(x), x.dtype)
+
+    return rule
+
+
 def _concat(attrs: dict[str, Any], inputs: Inputs) -> Array:
     return np.concatenate([_need(inputs, i) for i in range(len(inputs))], attrs["axis"])
 
@@ -160,4 +169,7 @@ _FAST: dict[str, Callable[[dict[str, Any], Inputs], Array | None]] = {
     "ConstantOfShape": _constant_of_shape,
     "Slice": _slice,
     "Transpose": lambda a, x: np.transpose(_need(x, 0), a.get("perm")),
+    "Relu": lambda _, x: np.maximum(_need(x, 0), 0),
+    "Sigmoid": _unary(special.expit),
+    "Erf": _unary(special.erf),  # the reference calls math.erf number by number
 }

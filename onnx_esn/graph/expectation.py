@@ -1,9 +1,9 @@
 """Expected value and variance of each channel, in closed form from the BatchNorm parameters.
 
 Behind a BatchNormalization the channel is taken as N(β, γ²), exact constants excepted; elementwise
-functions are integrated over that, data movement moves the moments, sums add them. Where the model
-says nothing (a Conv without BatchNormalization, a product of channels), the value is NaN: unknown.
-Arrays are compact, like labels.
+functions are integrated over that (x·sigmoid(x) as one function of x), data movement moves the
+moments, sums add them. Where the model says nothing (a Conv without BatchNormalization, a product
+of channels), the value is NaN: unknown. Arrays are compact, like labels.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 
 from onnx_esn.graph.channel_groups import Analysis
 from onnx_esn.graph.evaluate import EvaluationError, attributes, evaluate_node
-from onnx_esn.graph.layers import Layer, find_layers
+from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.movement import MOVES, Move, MovementError, expand, move
 from onnx_esn.graph.propagation import align, along
 from onnx_esn.graph.rules import NARY, UNARY
-from onnx_esn.numerics.activation_mean import gaussian_moments
+from onnx_esn.graph.window import padding_share, tap_coverage
 
 Floats = NDArray[np.float64]
 
 _POOLS = ("AveragePool", "GlobalAveragePool", "MaxPool", "GlobalMaxPool", "Resize", "Upsample")
+_REACH, _NODES = 8.0, 1025  # the grid on which functions are integrated, in standard deviations
+_LARGEST = 1 << 22  # elements of a tensor of moments times grid nodes
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,7 @@ class Expectation:
 
 def expectations(analysis: Analysis) -> dict[str, Expectation]:
     """Expectation of every tensor that carries labels, by name; unknown ones are left out."""
-    layers = {
-        layer.index: layer
-        for layer in find_layers(analysis.model, analysis.constants, analysis.facts)
-    }
-    walk = _Walk(analysis, layers)
+    walk = _Walk(analysis)
     for index, node in enumerate(analysis.model.graph.node):
         if node.output and node.output[0] in analysis.propagation.labels:
             try:
@@ -52,11 +50,16 @@ def expectations(analysis: Analysis) -> dict[str, Expectation]:
 
 
 class _Walk:
-    def __init__(self, analysis: Analysis, layers: dict[int, Layer]) -> None:
-        self.analysis, self.layers = analysis, layers
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+        self.layers = {layer.index: layer for layer in analysis.layers}
         self.shapes, self.values = analysis.facts.shapes, analysis.facts.values
         self.constants = analysis.constants
+        self.opset = self.constants.opset.get("", 13)
         self.found: dict[str, Expectation] = {}
+        # Tensors that are a function of one other tensor: that tensor, and the node that makes it.
+        self.roots: dict[str, str] = {}
+        self.makers: dict[str, onnx.NodeProto] = {}
 
     def visit(self, index: int, node: onnx.NodeProto) -> None:
         """Work out one node's outputs."""
@@ -69,16 +72,15 @@ class _Walk:
             self._move(node)
         elif node.op_type == "Concat":
             self._concat(node)
-        elif node.op_type in _POOLS or (
-            node.op_type == "ReduceMean" and attributes(node).get("keepdims", 1)
-        ):
-            # Neighbouring positions are taken as equal: exact for the mean of an average.
-            self.found[out] = self.found[node.input[0]]
+        elif node.op_type in _POOLS:
+            self.found[out] = self._pool(node)
+        elif node.op_type == "ReduceMean":
+            self.found[out] = self._reduce(node)
         elif node.op_type in UNARY or node.op_type in NARY:
             self._elementwise(node)
 
     def _layer(self, node: onnx.NodeProto, layer: Layer) -> Expectation:
-        """Zero filters give their bias; depthwise filters pass the mean on; the rest is unknown."""
+        """Zero filters give their bias; depthwise filters pass a mean on; the rest is unknown."""
         rows = layer.as_filters(self.constants.value(layer.weight)).astype(np.float64)
         zero = np.asarray(~rows.any(axis=1), np.bool_)
         bias = np.zeros(layer.filters)
@@ -92,7 +94,26 @@ class _Walk:
         axis = layer.channel_axis
         mean = np.where(zero, bias, np.nan)
         variance = np.where(zero, 0.0, np.nan)
-        return Expectation(_laid(mean, axis, rank), _laid(variance, axis, rank))
+        source = self.found.get(node.input[0])
+        if (
+            layer.depthwise
+            and layer.op == "Conv"
+            and source is not None
+            and source.mean.ndim == rank
+        ):
+            shape = self.shapes[node.input[0]]
+            out = self.shapes[node.output[0]]
+            coverage = tap_coverage(attributes(node), layer, shape, out)
+            taps = rows @ coverage.reshape(-1)
+            repeat = layer.filters // layer.groups
+            m, v = (
+                np.repeat(expand(x, shape, [1])[0].reshape(layer.channels_in, -1)[:, 0], repeat)
+                for x in (source.mean, source.variance)
+            )
+            still = (v == 0) & ((coverage == 1).all() | (m == 0))
+            mean = np.where(zero, bias, m * taps + bias)
+            variance = np.where(zero | still, 0.0, np.nan)
+        return Expectation(along(mean, axis, rank), along(variance, axis, rank))
 
     def _batch_norm(self, node: onnx.NodeProto) -> Expectation:
         names = node.input[1:5]
@@ -101,12 +122,12 @@ class _Walk:
         rank = len(self.shapes[node.output[0]])
         out_mean, out_var = beta.copy(), gamma**2
         before = self.found.get(node.input[0])
-        if before is not None and before.mean.size == beta.size:
+        if before is not None and before.mean.size == before.variance.size == beta.size:
             m, v = before.mean.reshape(-1), before.variance.reshape(-1)
             constant = v == 0
             out_mean = np.where(constant, gain * (m - mean) + beta, out_mean)
             out_var = np.where(constant, 0.0, out_var)
-        return Expectation(_laid(out_mean, 1, rank), _laid(out_var, 1, rank))
+        return Expectation(along(out_mean, 1, rank), along(out_var, 1, rank))
 
     def _move(self, node: onnx.NodeProto) -> None:
         source = self.found[node.input[0]]
@@ -117,9 +138,8 @@ class _Walk:
             self.shapes[node.input[0]],
             [self.shapes[o] if o else () for o in node.output],
         )
-        for name, mean, variance in zip(
-            node.output, move(m, source.mean), move(m, source.variance), strict=False
-        ):
+        means, variances = move(m, source.mean), move(m, source.variance)
+        for name, mean, variance in zip(node.output, means, variances, strict=False):
             if name:
                 self.found[name] = Expectation(mean, variance)
 
@@ -129,12 +149,47 @@ class _Walk:
         shapes = [self.shapes[name] for name in node.input]
 
         def joined(parts: list[Floats]) -> Floats:
-            full = [expand(x, s, [axis]) for x, s in zip(parts, shapes, strict=True)]
-            return np.concatenate(full, axis)
+            parts = [expand(x, s, [axis]) for x, s in zip(parts, shapes, strict=True)]
+            wide = [max(x.shape[a] for x in parts) for a in range(parts[0].ndim)]
+            return np.concatenate(
+                [
+                    np.broadcast_to(x, [*wide[:axis], x.shape[axis], *wide[axis + 1 :]])
+                    for x in parts
+                ],
+                axis,
+            )
 
         self.found[node.output[0]] = Expectation(
             joined([e.mean for e in operands]), joined([e.variance for e in operands])
         )
+
+    def _pool(self, node: onnx.NodeProto) -> Expectation:
+        """Neighbouring positions are taken as equal: exact for the mean of an average."""
+        e = self.found[node.input[0]]
+        attrs = attributes(node)
+        if node.op_type == "AveragePool" and attrs.get("count_include_pad", 0):
+            first, second = padding_share(
+                attrs, self.shapes[node.input[0]], self.shapes[node.output[0]]
+            )
+            spread = e.variance * second + e.mean**2 * (second - first**2)
+            return Expectation(e.mean * first, spread)
+        return e
+
+    def _reduce(self, node: onnx.NodeProto) -> Expectation:
+        """Mean over axes along which nothing varies, as over pixels."""
+        e = self.found[node.input[0]]
+        attrs = attributes(node)
+        rank = len(self.shapes[node.input[0]])
+        named = self.values.get(node.input[1]) if len(node.input) > 1 else None
+        axes = attrs.get("axes") if named is None else named.reshape(-1)
+        if axes is None:
+            raise ValueError("its axes are not known")
+        axes = tuple(int(a) % rank for a in axes)
+        if any(x.shape[a] > 1 for x in (e.mean, e.variance) for a in axes):
+            raise ValueError("mixes channels")
+        if attrs.get("keepdims", 1):
+            return e
+        return Expectation(e.mean.squeeze(axes), e.variance.squeeze(axes))
 
     def _operand(self, name: str) -> Expectation:
         if name in self.found:
@@ -147,78 +202,70 @@ class _Walk:
 
     def _elementwise(self, node: onnx.NodeProto) -> None:
         out = node.output[0]
+        moving = list(dict.fromkeys(n for n in node.input if n and n not in self.constants))
+        roots = {self.roots.get(n, n) for n in moving}
+        if len(roots) == 1 and (len(moving) == 1 or node.op_type != "Where"):
+            (root,) = roots
+            self.roots[out], self.makers[out] = root, node
+            try:
+                self.found[out] = self._integrated(out, root)
+            except Exception:
+                del self.roots[out], self.makers[out]
+                raise
+            return
         rank = len(self.shapes[out])
         names = [n for n in node.input if n]
-        operands = [self._operand(n) for n in names]
-        means = [align(e.mean, rank) for e in operands]
-        variances = [align(e.variance, rank) for e in operands]
-        moving = [i for i, n in enumerate(node.input) if n and n not in self.constants]
+        means = [align(self._operand(n).mean, rank) for n in names]
+        variances = [align(self._operand(n).variance, rank) for n in names]
         if node.op_type in ("Add", "Sum", "Sub"):
             signs = [1.0, -1.0] if node.op_type == "Sub" else [1.0] * len(names)
-            mean = _sum([s * m for s, m in zip(signs, means, strict=True)])
-            variance = _sum(variances)
+            mean = sum((s * m for s, m in zip(signs, means, strict=True)), np.zeros(()))
+            self.found[out] = Expectation(mean, sum(variances, np.zeros(())))
         elif node.op_type == "Mul":
-            # E[ab] of independent a, b; exact where one of them is constant.
+            # E[ab] of independent a, b; exact where both are constant, or one is 0.
             mean = means[0] * means[1]
             second = (variances[0] + means[0] ** 2) * (variances[1] + means[1] ** 2)
             exact = (variances[0] == 0) & (variances[1] == 0)
             variance = np.where(exact, 0.0, np.maximum(second - mean**2, 0.0))
-        elif len(moving) == 1:
-            mean, variance = self._function(node, moving[0], rank)
-        else:
-            return
-        self.found[out] = Expectation(mean, variance)
+            for m, v in zip(means, variances, strict=True):
+                nothing = (m == 0) & (v == 0)
+                mean, variance = np.where(nothing, 0.0, mean), np.where(nothing, 0.0, variance)
+            self.found[out] = Expectation(mean, variance)
 
-    def _function(self, node: onnx.NodeProto, slot: int, rank: int) -> tuple[Floats, Floats]:
-        """An elementwise function of one tensor, all other operands constant."""
-        e = self.found[node.input[slot]]
-        constants = [
-            self.constants.value(n).astype(np.float64) if n and i != slot else None
-            for i, n in enumerate(node.input)
-        ]
-        mean, variance = align(e.mean, rank), align(e.variance, rank)
-        large = [align(c, rank) for c in constants if c is not None and c.size > 1]
-        shape = np.broadcast_shapes(mean.shape, *(c.shape for c in large))
-        if shape != mean.shape:
-            raise ValueError("a constant varies where the channel does not")
-        known = ~np.isnan(mean) & ~np.isnan(variance)
-        std = np.sqrt(np.where(known, variance, 0.0))
-        filled = np.where(known, mean, 0.0)
-        opset = self.constants.opset.get("", 13)
+    def _integrated(self, out: str, root: str) -> Expectation:
+        """Moments of `out`, a function of `root`, over N(mean, variance) of the latter."""
+        e = self.found[root]
+        known = ~np.isnan(e.mean) & ~np.isnan(e.variance)
+        std = np.sqrt(np.where(known, e.variance, 0.0))
+        mean = np.where(known, e.mean, 0.0)
+        grid = np.linspace(-_REACH, _REACH, _NODES)
+        weight = np.exp(-0.5 * grid * grid)
+        weight /= weight.sum()
+        if mean.size * _NODES > _LARGEST:
+            raise ValueError("too many channels to integrate at once")
+        column = (-1,) + (1,) * mean.ndim
+        values = self._evaluate(out, root, mean + std * grid.reshape(column))
+        at_mean = self._evaluate(out, root, mean)
+        weight = weight.reshape((-1,) + (1,) * (values.ndim - 1))
+        first = (values * weight).sum(axis=0)
+        second = ((values - first) ** 2 * weight).sum(axis=0)
+        constant = np.broadcast_to(align(std == 0, first.ndim), first.shape)
+        first, second = np.where(constant, at_mean, first), np.where(constant, 0.0, second)
+        seen = align(known, first.ndim)
+        return Expectation(np.where(seen, first, np.nan), np.where(seen, second, np.nan))
 
-        def evaluate(x: Floats, index: tuple[int, ...] | None) -> Floats:
-            inputs: list[NDArray[np.generic] | None] = [
-                x
-                if i == slot
-                else c
-                if c is None or c.ndim == 0
-                else c.reshape(())
-                if c.size == 1
-                else np.broadcast_to(align(c, rank), shape)[index or ()]
-                for i, c in enumerate(constants)
-            ]
-            return np.asarray(evaluate_node(node, inputs, opset)[0], np.float64)
-
-        if not large:
-            out_mean, out_var = gaussian_moments(lambda x: evaluate(x, None), filled, std)
-        else:
-            out_mean, out_var = np.empty(shape), np.empty(shape)
-            for index in np.ndindex(shape):
-                m, v = gaussian_moments(
-                    lambda x, k=index: evaluate(x, k),  # type: ignore[misc]
-                    filled[index],
-                    std[index],
-                )
-                out_mean[index], out_var[index] = m, v
-        return np.where(known, out_mean, np.nan), np.where(known, out_var, np.nan)
-
-
-def _sum(terms: list[Floats]) -> Floats:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
-
-
-def _laid(vector: Floats, axis: int, rank: int) -> Floats:
-    return along(vector, axis, rank)
+    def _evaluate(self, name: str, root: str, x: Floats) -> Floats:
+        """The value of tensor `name` where `root` has the values `x` (grid nodes first)."""
+        if name == root:
+            return x
+        inputs: list[NDArray[np.generic] | None] = []
+        for i in self.makers[name].input:
+            if not i:
+                inputs.append(None)
+            elif i in self.constants:
+                value = self.constants.value(i)
+                value = value.astype(np.float64) if value.dtype.kind == "f" else value
+                inputs.append(value.reshape(()) if value.size == 1 else value)
+            else:
+                inputs.append(self._evaluate(i, root, x))
+        return np.asarray(evaluate_node(self.makers[name], inputs, self.opset)[0], np.float64)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import EvaluationError, attributes
-from onnx_esn.graph.shapes import Facts, Shape, node_name
+from onnx_esn.graph.node_names import unique_names
+from onnx_esn.graph.shapes import Facts, Shape
 
 Array = NDArray[np.generic]
 OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -102,14 +102,14 @@ class Layer:
 def find_layers(model: onnx.ModelProto, constants: Constants, facts: Facts) -> list[Layer]:
     """All weight-bearing layers of the main graph, in graph order."""
     batch = _batch(model, facts)
+    names = unique_names(model)
     layers = []
     for index, node in enumerate(model.graph.node):
         if node.op_type in OPERATORS and node.domain in ("", "ai.onnx"):
-            layer = _layer(node, index, constants, facts, batch)
+            layer = _layer(node, index, names[index], constants, facts, batch)
             if layer is not None:
                 layers.append(layer)
-    names = Counter(layer.name for layer in layers)
-    return [x if names[x.name] == 1 else replace(x, name=x.output) for x in layers]
+    return layers
 
 
 def _batch(model: onnx.ModelProto, facts: Facts) -> int:
@@ -121,7 +121,7 @@ def _batch(model: onnx.ModelProto, facts: Facts) -> int:
 
 
 def _layer(
-    node: onnx.NodeProto, index: int, constants: Constants, facts: Facts, batch: int
+    node: onnx.NodeProto, index: int, name: str, constants: Constants, facts: Facts, batch: int
 ) -> Layer | None:
     slots = [1] if node.op_type.startswith("Conv") else [1, 0]
     slot = next((s for s in slots if node.input[s] in constants), None)
@@ -174,7 +174,7 @@ def _layer(
     bias = node.input[2] if node.op_type != "MatMul" and len(node.input) > 2 else ""
     return Layer(
         index=index,
-        name=node_name(node),
+        name=name,
         op=node.op_type,
         weight=weight,
         source=constants.root(weight),

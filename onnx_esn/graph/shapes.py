@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from onnx import TypeProto, defs, helper, numpy_helper, shape_inference
 
 from onnx_esn.errors import OptionError
-from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.constants import Constants, operator_sets
 from onnx_esn.graph.evaluate import EvaluationError, attributes, evaluate_node
 from onnx_esn.graph.inputs import Shape as Shape
 from onnx_esn.graph.inputs import data_inputs as data_inputs
 from onnx_esn.graph.inputs import declared_shape as declared_shape
 from onnx_esn.graph.inputs import input_sizes as input_sizes
+from onnx_esn.graph.node_names import describe as describe
+from onnx_esn.graph.node_names import node_name as node_name
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +105,7 @@ class ShapeWalk:
         self, model: onnx.ModelProto, sizes: Mapping[str, Shape], constants: Constants
     ) -> None:
         self.facts = Facts(sizes=dict(sizes))
-        self.opsets = {o.domain: o.version for o in model.opset_import}
+        self.opsets = operator_sets(model)
         self.imports = list(model.opset_import)
         self.types: dict[str, TypeProto] = {}
         self.symbols: dict[str, int] = {}
@@ -148,7 +150,7 @@ class ShapeWalk:
                 if None not in shape:
                     elem = self.declared[name].type.tensor_type.elem_type
                     self._learn(name, elem, [d for d in shape if d is not None])
-        _follow_values(node, facts, self.opsets.get("", self.opsets.get("ai.onnx", 1)))
+        _follow_values(node, facts, self.opsets.get("", 1))
         for name in node.output:
             if name in facts.values:
                 value = facts.values[name]
@@ -227,16 +229,6 @@ _UNFOLLOWED = {
     "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
     "Multinomial", "If", "Loop", "Scan",
 }  # fmt: skip
-
-
-def node_name(node: onnx.NodeProto) -> str:
-    """The node's name, or its first output where it has none."""
-    return node.name or (node.output[0] if node.output else "?")
-
-
-def describe(node: onnx.NodeProto) -> str:
-    """A name for messages: `Op 'name'`, or the first output where the node has no name."""
-    return f"{node.op_type} {node_name(node)!r}"
 
 
 def _static(proto: TypeProto) -> list[int] | None:

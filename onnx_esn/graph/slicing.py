@@ -20,7 +20,6 @@ from onnx_esn.graph.channel_labels import Labels, Mask, line
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.propagation import captured
-from onnx_esn.graph.shapes import node_name
 
 Removed = dict[int, tuple[int, ...]]  # axis → removed indices, ascending
 User = tuple[int, int]  # (node index, input slot)
@@ -81,34 +80,29 @@ def demands(analysis: Analysis, removed: Mask) -> dict[User, Removed]:
 def claimed_sources(
     analysis: Analysis,
 ) -> dict[tuple[str, int], list[tuple[str, NDArray[np.int64]]]]:
-    """For each (stored tensor, axis): (reader's node name, label vector along the axis).
+    """For each (tensor, axis) that can be sliced: (its reader's name, label vector along the axis).
 
-    The inverse of slicing: it tells which labels an entry of a plan speaks of.
+    The inverse of slicing: it tells which labels an entry of a plan speaks of. A tensor is a
+    parameter as a node reads it, or what it is derived from.
     """
-    nodes = analysis.model.graph.node
+    constants, names = analysis.constants, analysis.names
+    producers = analysis.propagation.producers
     result: dict[tuple[str, int], list[tuple[str, Labels]]] = defaultdict(list)
+
+    def note(tensor: str, axis: int, reader: int, labels: Labels) -> None:
+        result[tensor, axis].append((names[reader], labels))
+        node = constants.producer.get(tensor)
+        if node is None or tensor in constants.initializers:
+            return
+        for slot, cut in (_push(constants, node, {axis: ()}) or {}).items():
+            for inner in cut:
+                note(node.input[slot], inner, producers[tensor], labels)
+
     for claim in analysis.propagation.claims:
-        for axis in range(claim.labels.ndim):
-            if claim.labels.shape[axis] > 1:
-                name, where = claim.tensor, axis
-                while True:
-                    step = _step_back(analysis.constants, name, where)
-                    if step is None:
-                        break
-                    name, where = step
-                reader = node_name(nodes[claim.node])
-                result[name, where].append((reader, line(claim.labels, axis)))
+        for axis, n in enumerate(claim.labels.shape):
+            if n > 1:
+                note(claim.tensor, axis, claim.node, line(claim.labels, axis))
     return result
-
-
-def _step_back(constants: Constants, name: str, axis: int) -> tuple[str, int] | None:
-    node = constants.producer.get(name)
-    if node is None or name in constants.initializers:
-        return None
-    pushed = _push(constants, node, {axis: ()})
-    if pushed is None:
-        return None
-    return node.input[0], next(iter(pushed[0]))
 
 
 def _push(constants: Constants, node: onnx.NodeProto, cut: Removed) -> dict[int, Removed] | None:
@@ -135,7 +129,7 @@ def _push(constants: Constants, node: onnx.NodeProto, cut: Removed) -> dict[int,
 
 def slice_tensors(analysis: Analysis, model: onnx.ModelProto, cuts: dict[User, Removed]) -> Slicing:
     """Apply the cuts to `model` (a copy of the analysed one) in place."""
-    work = _Work(analysis.constants, model, cuts)
+    work = _Work(analysis, model, cuts)
     constant_nodes = [
         (i, node)
         for i, node in enumerate(model.graph.node)
@@ -152,9 +146,10 @@ def slice_tensors(analysis: Analysis, model: onnx.ModelProto, cuts: dict[User, R
 
 class _Work:
     def __init__(
-        self, constants: Constants, model: onnx.ModelProto, cuts: dict[User, Removed]
+        self, analysis: Analysis, model: onnx.ModelProto, cuts: dict[User, Removed]
     ) -> None:
-        self.constants, self.model, self.cuts = constants, model, dict(cuts)
+        self.constants, self.node_names = analysis.constants, analysis.names
+        self.model, self.cuts = model, dict(cuts)
         self.done = Slicing()
         self.users: dict[str, list[User]] = defaultdict(list)
         self.pinned = {o.name for o in model.graph.output}
@@ -164,7 +159,7 @@ class _Work:
                     self.users[name].append((i, slot))
             self.pinned.update(captured(node))
         self.names = {n for node in model.graph.node for n in (*node.input, *node.output)}
-        self.names |= set(constants.initializers)
+        self.names |= set(self.constants.initializers)
         self.stored = {t.name: t for t in model.graph.initializer}
 
     def settle(self, name: str, producer: int | None) -> None:
@@ -209,7 +204,7 @@ class _Work:
         self._note(name, cut, users, shared)
 
     def _copy(self, name: str, cut: Removed, users: list[User]) -> None:
-        fresh = f"{name}_{node_name(self.model.graph.node[users[0][0]])}"
+        fresh = f"{name}_{self.node_names[users[0][0]]}"
         while fresh in self.names:
             fresh += "_"
         self.names.add(fresh)
@@ -231,8 +226,7 @@ class _Work:
         return np.ascontiguousarray(value)
 
     def _note(self, name: str, cut: Removed, users: list[User], shared: bool) -> None:
-        nodes = self.model.graph.node
-        readers = tuple(sorted({node_name(nodes[n]) for n, _ in users})) if shared else ()
+        readers = tuple(sorted({self.node_names[n] for n, _ in users})) if shared else ()
         for axis in sorted(cut):
             self.done.slices.append(TensorSlice(name, axis, cut[axis], readers))
 

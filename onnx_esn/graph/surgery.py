@@ -33,18 +33,20 @@ class Edit:
     graph: gs.Graph
     model: onnx.ModelProto
 
+    def __post_init__(self) -> None:
+        """Note the names in use and the maker of each tensor: both are asked for often."""
+        self._names = set(self.graph.tensors())
+        self._makers = {o.name: node for node in self.graph.nodes for o in node.outputs}
+
     def node(self, output: str) -> gs.Node:
         """The node that makes a tensor (its name is unique, unlike a node's)."""
-        return self._producers()[output]
-
-    def _producers(self) -> dict[str, gs.Node]:
-        return {o.name: node for node in self.graph.nodes for o in node.outputs}
+        return self._makers[output]
 
     def unused(self, name: str) -> str:
-        """`name`, or a variation of it that no tensor has."""
-        tensors = self.graph.tensors()
-        while name in tensors:
+        """`name`, or a variation of it that no tensor has; it counts as used from now on."""
+        while name in self._names:
             name += "_"
+        self._names.add(name)
         return name
 
     def constant(self, name: str, value: NDArray[np.generic]) -> gs.Constant:
@@ -71,7 +73,9 @@ class Edit:
             inputs=[raw, *constants],
             outputs=[out],
         )
-        self.graph.nodes.insert(self.graph.nodes.index(producer) + 1, node)
+        self._makers[raw.name], self._makers[tensor] = producer, node
+        at = next(i for i, n in enumerate(self.graph.nodes) if n is producer)
+        self.graph.nodes.insert(at + 1, node)
         return node
 
 
@@ -128,6 +132,10 @@ def _restored(source: onnx.ModelProto, exported: onnx.ModelProto) -> onnx.ModelP
                 tensor.doc_string = old.doc_string
             if not tensor.metadata_props:
                 tensor.metadata_props.extend(old.metadata_props)
+    # A default value that is gone must not turn its input into one that has to be fed.
+    stored = {t.name for t in model.graph.initializer}
+    for info in [i for i in model.graph.input if i.name in before_tensors.keys() - stored]:
+        model.graph.input.remove(info)
     if source.ir_version < 4:
         _declare(model)
     return model

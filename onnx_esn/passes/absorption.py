@@ -8,54 +8,82 @@ Where zero padding meets a tap, only the share of output positions whose tap lie
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_esn.graph.channel_groups import Analysis
-from onnx_esn.graph.channel_labels import Mask
+from onnx_esn.graph.channel_labels import Labels, Mask
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.expectation import expectations
-from onnx_esn.graph.layers import Layer, find_layers
+from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.movement import expand
+from onnx_esn.graph.propagation import Claim, Product
 from onnx_esn.graph.shapes import Shape
+from onnx_esn.graph.window import tap_coverage
 from onnx_esn.passes.base import Skipped
 from onnx_esn.plans import FoldedConstant
 
+T = TypeVar("T", bound=np.generic)
 Floats = NDArray[np.float64]
 MODES = ("none", "constant", "mean")
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A layer that reads labels: the tensor it contracts, and along which axis."""
+
+    layer: Layer
+    data: str
+    axis: int
 
 
 def consumed_tensors(analysis: Analysis, removed: Mask) -> dict[str, int]:
     """Tensors whose channel means are needed, with their channel axis."""
     return {
-        name: axis
-        for _, name, axis in _consumers(analysis)
-        if removed[analysis.propagation.labels[name]].any()
+        r.data: r.axis
+        for r in _readers(analysis)
+        if removed[analysis.propagation.labels[r.data]].any()
     }
 
 
-def _consumers(analysis: Analysis) -> list[tuple[Layer, str, int]]:
-    """(layer, tensor it contracts, contracted axis) for layers that read labels."""
-    nodes = analysis.model.graph.node
+def varying_labels(analysis: Analysis) -> list[Labels]:
+    """Labels that somewhere reach a consumer as anything but an exact constant."""
+    closed = expectations(analysis)
+    labels = analysis.propagation.labels
+    known = {r.layer.index for r in _readers(analysis)}
+    found = [
+        c.labels for c in analysis.propagation.claims if c.role == "input" and c.node not in known
+    ]
+    found += [product.labels for product in analysis.propagation.products]
+    for r in _readers(analysis):
+        if r.data not in closed:
+            found.append(labels[r.data])
+            continue
+        x, v = np.broadcast_arrays(labels[r.data], closed[r.data].variance)
+        found.append(x[v != 0])
+    return found
+
+
+def _readers(analysis: Analysis) -> list[_Reader]:
+    """Layers that contract labels with a matrix or a convolution."""
     reads = {c.node for c in analysis.propagation.claims if c.role == "input"}
     result = []
-    for layer in find_layers(analysis.model, analysis.constants, analysis.facts):
-        if layer.index not in reads:
+    for layer in analysis.layers:
+        if layer.index not in reads or len(layer.weight_shape) != 2 + len(layer.kernel):
             continue
-        node = nodes[layer.index]
-        attrs = attributes(node)
-        data = node.input[1 - layer.slot] if layer.slot <= 1 else node.input[0]
-        rank = len(analysis.facts.shapes[data])
+        node = analysis.model.graph.node[layer.index]
+        data, axis = node.input[1 - layer.slot], 1
         if layer.op == "Gemm":
-            turned = attrs.get("transA" if layer.slot == 1 else "transB", 0)
+            turned = attributes(node).get("transA" if layer.slot == 1 else "transB", 0)
             axis = int(bool(turned)) ^ int(layer.slot == 1)
         elif layer.op == "MatMul":
+            rank = len(analysis.facts.shapes[data])
             axis = rank - 1 if layer.slot == 1 else rank - 2
-        else:
-            data, axis = node.input[0], 1
-        result.append((layer, data, axis))
+        result.append(_Reader(layer, data, axis))
     return result
 
 
@@ -79,29 +107,24 @@ def fold_constants(
     """
     if mode == "none" or not removed.any():
         return (), ()
-    closed = expectations(analysis) if mode == "constant" or measured is None else {}
+    closed = expectations(analysis) if measured is None else {}
     folded: list[FoldedConstant] = []
-    skipped: list[Skipped] = []
-    first = analysis.first_labels()
-    for layer, data, axis in _consumers(analysis):
-        shape = analysis.facts.shapes[data]
-        labels = analysis.propagation.labels[data]
-        gone = removed[expand(labels, shape, [axis])].reshape(-1)
-        if (
-            gone.size != shape[axis]
-            or not gone.any()
-            or len(layer.weight_shape) != (2 + len(layer.kernel))
-        ):
+    skipped: list[Skipped] = list(_lost(analysis, removed)) if mode == "mean" else []
+    first = analysis.first_labels
+    for r in _readers(analysis):
+        layer = r.layer
+        shape = analysis.facts.shapes[r.data]
+        gone = removed[_vector(analysis.propagation.labels[r.data], shape, r.axis)]
+        if not gone.any():
             continue
         value = np.full(gone.size, np.nan)
-        if measured is not None and data in measured:
-            value = measured[data]
-        elif data in closed:
-            e = closed[data]
-            value = expand(e.mean, shape, [axis]).reshape(-1)
+        if measured is not None and r.data in measured:
+            value = measured[r.data]
+        elif r.data in closed:
+            e = closed[r.data]
+            value = _vector(e.mean, shape, r.axis)
             if mode == "constant":
-                still = expand(e.variance, shape, [axis]).reshape(-1)
-                value = np.where(still == 0, value, 0.0)
+                value = np.where(_vector(e.variance, shape, r.axis) == 0, value, 0.0)
         unknown = gone & np.isnan(value)
         if unknown.any() and mode == "mean":
             skipped.append(
@@ -127,6 +150,31 @@ def fold_constants(
     return tuple(folded), tuple(skipped)
 
 
+def _other_reads(analysis: Analysis) -> list[Claim | Product]:
+    """What reads labels and has no bias that could take anything over."""
+    p = analysis.propagation
+    known = {r.layer.index for r in _readers(analysis)}
+    claims = [c for c in p.claims if c.role == "input" and c.node not in known]
+    return [*claims, *p.products]
+
+
+def _lost(analysis: Analysis, removed: Mask) -> Iterator[Skipped]:
+    for read in _other_reads(analysis):
+        count = int(np.unique(read.labels[removed[read.labels]]).size)
+        if count:
+            op = analysis.model.graph.node[read.node].op_type
+            yield Skipped(
+                analysis.names[read.node],
+                f"what {count} removed channels sent to this {op} was dropped: it has no bias to "
+                "take it over",
+            )
+
+
+def _vector(x: NDArray[T], shape: Shape, axis: int) -> NDArray[T]:
+    """A compact array that changes along one axis only, as a vector of full length."""
+    return np.moveaxis(expand(x, shape, [axis]), axis, 0).reshape(shape[axis], -1)[:, 0]
+
+
 def _effect(analysis: Analysis, layer: Layer, value: Floats, coverage: Floats) -> Floats:
     """Σ over channels and taps of W · value · coverage, (M,)."""
     W = layer.as_filters(analysis.constants.value(layer.weight)).astype(np.float64)
@@ -145,38 +193,7 @@ def _effect(analysis: Analysis, layer: Layer, value: Floats, coverage: Floats) -
 
 def _coverage(analysis: Analysis, layer: Layer, source: Shape) -> Floats:
     """Per kernel tap, the share of output positions at which it meets a real input."""
-    if not layer.kernel:
-        return np.ones(1)
-    out = layer.output_shape
-    if out is None:
+    if not layer.kernel or layer.output_shape is None:
         return np.ones(math.prod(layer.kernel))
     attrs = attributes(analysis.model.graph.node[layer.index])
-    rank = len(layer.kernel)
-    strides = attrs.get("strides") or [1] * rank
-    dilations = attrs.get("dilations") or [1] * rank
-    result: Floats = np.ones(())
-    for k in range(rank):
-        i, o = source[2 + k], out[2 + k]
-        before = _pad_before(attrs, k, rank, i, o, layer.kernel[k], strides[k], dilations[k])
-        taps = np.arange(layer.kernel[k]) * dilations[k]
-        if layer.op == "Conv":
-            at = np.arange(o)[:, None] * strides[k] - before + taps
-            share = ((at >= 0) & (at < i)).sum(axis=0) / o
-        else:
-            at = np.arange(i)[:, None] * strides[k] - before + taps
-            share = ((at >= 0) & (at < o)).sum(axis=0) / o
-        result = np.multiply.outer(result, share)
-    return result
-
-
-def _pad_before(
-    attrs: Mapping[str, object], k: int, rank: int, i: int, o: int, kernel: int, s: int, d: int
-) -> int:
-    mode = attrs.get("auto_pad", b"NOTSET")
-    if mode in (b"SAME_UPPER", b"SAME_LOWER"):
-        total = max(0, (o - 1) * s + (kernel - 1) * d + 1 - i)
-        return total // 2 if mode == b"SAME_UPPER" else total - total // 2
-    if mode == b"VALID":
-        return 0
-    pads = attrs.get("pads")
-    return int(pads[k]) if isinstance(pads, list) else 0
+    return tap_coverage(attrs, layer, source, layer.output_shape)

@@ -60,7 +60,9 @@ class QuantizeToBudget:
         full = _spread(plan, first.plan, small)
         options = replace(self.quantize, target_cost=None, plan=full, exclude=(), reference=None)
         final = options(model)
-        details = {**final.details, "target": first.details["target"]}
+        # What is left once the zero filters are removed, which is what the budget speaks of.
+        reached = {k: result.details[k] for k in ("cost_after", "mean_bits")}
+        details = {**final.details, "target": first.details["target"], **reached}
         return replace(final, skipped=first.skipped, details=details)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,16 +16,15 @@ from numpy.typing import NDArray
 from onnx_esn.budgets import Target, parse_target
 from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import OptionError, PlanError, VerificationError
-from onnx_esn.graph.bias import add_to_biases
-from onnx_esn.graph.channel_groups import Analysis, analyse
+from onnx_esn.graph.channel_groups import Analysis, analyse, analyse_again
 from onnx_esn.graph.channel_labels import Mask
-from onnx_esn.graph.layers import find_layers
+from onnx_esn.graph.kept import KEPT_KEY as KEPT_KEY
 from onnx_esn.graph.rewriting import RewriteError, Rewritten, rewrite
-from onnx_esn.graph.shapes import node_name
-from onnx_esn.graph.slicing import claimed_sources
-from onnx_esn.passes.absorption import MODES, consumed_tensors, fold_constants
-from onnx_esn.passes.base import PassResult, Skipped, copied
+from onnx_esn.passes.absorption import MODES, consumed_tensors, fold_constants, varying_labels
+from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.measuring import measure_channels
+from onnx_esn.passes.pruning_replay import planned_removal
+from onnx_esn.passes.pruning_result import pruning_result
 from onnx_esn.passes.pruning_scores import (
     CRITERIA,
     MEASURED,
@@ -34,12 +32,13 @@ from onnx_esn.passes.pruning_scores import (
     unnormalized_outputs,
 )
 from onnx_esn.passes.pruning_selection import MacCounter, Selector
-from onnx_esn.plans import FoldedConstant, GroupEntry, PruningPlan, SliceEntry, load_plan
+from onnx_esn.plans import PruningPlan, load_plan
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
-KEPT_KEY = "onnx_esn.kept"
+Locks = list[tuple[NDArray[np.int64], str]]
+
 _TRIES = 200
 
 
@@ -97,27 +96,16 @@ class Prune:
             PlanError: the plan does not fit the model.
             BudgetError: `target_macs` cannot be reached.
         """
-        if self.plan is not None:
-            return _replay(model, load_plan(self.plan, PruningPlan), self.input_shapes)
-        locks: list[tuple[NDArray[np.int64], str]] = []
         analysis = analyse(model, shapes=self.input_shapes)
-        locks += _excluded(analysis, self.exclude)
+        if self.plan is not None:
+            return _replay(analysis, load_plan(self.plan, PruningPlan))
+        locks = _excluded(analysis, self.exclude)
         variances = self._variances(analysis)
-        for _ in range(_TRIES):
-            if locks:
-                analysis = analyse(model, shapes=self.input_shapes, locks=locks)
-            removed = analysis.removed_labels(self._choose(analysis, variances))
-            try:
-                rewritten = rewrite(analysis, removed)
-            except RewriteError as error:
-                log.info("locked: %s", error.reason)
-                locks.append((error.labels, error.reason))
-                continue
-            folded, notes = fold_constants(
-                analysis, removed, self.absorb, self._means(analysis, removed)
-            )
-            return _result(analysis, removed, rewritten, folded, notes)
-        raise VerificationError(f"no consistent way to prune this graph after {_TRIES} attempts")
+        found = _rewrite_or_lock(analysis, locks, lambda a: self._choose(a, variances))
+        analysis, removed, rewritten = found
+        means = self._means(analysis, removed)
+        folded, notes = fold_constants(analysis, removed, self.absorb, means)
+        return pruning_result(analysis, removed, rewritten, folded, notes)
 
     def _choose(self, analysis: Analysis, variances: Mapping[str, Floats]) -> Mask:
         score, filters = class_scores(analysis, self.criterion, variances)
@@ -155,23 +143,52 @@ class RemoveZeroFilters:
 
     def __call__(self, model: onnx.ModelProto) -> PassResult:
         """Remove them."""
-        locks: list[tuple[NDArray[np.int64], str]] = []
-        for _ in range(_TRIES):
-            analysis = analyse(model, shapes=self.input_shapes, locks=locks)
-            score, filters = class_scores(analysis, "l1-norm")
-            score = np.where(score == 0, 0.0, np.inf)
-            selector = Selector(analysis, score, filters, "global", 1)
-            removed = analysis.removed_labels(selector.by_ratio(1.0))
-            if not removed.any():
-                return PassResult(model, False)
-            try:
-                rewritten = rewrite(analysis, removed)
-            except RewriteError as error:
-                locks.append((error.labels, error.reason))
-                continue
-            folded, notes = fold_constants(analysis, removed, "constant")
-            return _result(analysis, removed, rewritten, folded, notes)
-        raise VerificationError(f"no consistent way to prune this graph after {_TRIES} attempts")
+        start = analyse(model, shapes=self.input_shapes)
+        locks = [(labels, _NOT_CONSTANT) for labels in varying_labels(start)]
+        found = _rewrite_or_lock(start, locks, _zero_classes)
+        analysis, removed, rewritten = found
+        if not removed.any():
+            return PassResult(model, False)
+        folded, notes = fold_constants(analysis, removed, "constant")
+        return pruning_result(analysis, removed, rewritten, folded, notes)
+
+
+_NOT_CONSTANT = "its filters are all zero, but what becomes of them depends on the data"
+
+
+def _zero_classes(analysis: Analysis) -> Mask:
+    score, filters = class_scores(analysis, "l1-norm")
+    score = np.where(score == 0, 0.0, np.inf)
+    return Selector(analysis, score, filters, "global", 1).by_ratio(1.0)
+
+
+def _rewrite_or_lock(
+    analysis: Analysis, locks: Locks, choose: Callable[[Analysis], Mask]
+) -> tuple[Analysis, Mask, Rewritten]:
+    """Choose classes and rewrite; where the graph cannot follow, lock those labels, choose again.
+
+    Returns:
+        The analysis with all locks, per label whether it goes, and the rewritten model.
+    """
+    locks = list(locks)
+    for _ in range(_TRIES):
+        analysis = analyse_again(analysis, locks) if locks else analysis
+        removed = analysis.removed_labels(choose(analysis))
+        try:
+            return analysis, removed, rewrite(analysis, removed)
+        except RewriteError as error:
+            log.info("locked: %s", error.reason)
+            locks.append((error.labels, error.reason))
+    raise VerificationError(f"no consistent way to prune this graph after {_TRIES} attempts")
+
+
+def _replay(analysis: Analysis, plan: PruningPlan) -> PassResult:
+    removed = planned_removal(analysis, plan)
+    try:
+        rewritten = rewrite(analysis, removed)
+    except RewriteError as error:
+        raise PlanError(f"the plan cannot be carried out: {error.reason}") from error
+    return pruning_result(analysis, removed, rewritten, plan.folded_constants, ())
 
 
 def _among(what: str, value: str, allowed: Mapping[str, object] | Sequence[str]) -> None:
@@ -180,8 +197,8 @@ def _among(what: str, value: str, allowed: Mapping[str, object] | Sequence[str])
 
 
 def _excluded(analysis: Analysis, patterns: Sequence[str]) -> list[tuple[NDArray[np.int64], str]]:
-    layers = find_layers(analysis.model, analysis.constants, analysis.facts)
-    first = analysis.first_labels()
+    layers = analysis.layers
+    first = analysis.first_labels
     locks = []
     for pattern in patterns:
         hits = [
@@ -199,138 +216,3 @@ def _excluded(analysis: Analysis, patterns: Sequence[str]) -> list[tuple[NDArray
                 start = first[x.index]
                 locks.append((np.arange(start, start + x.filters), f"excluded by {pattern!r}"))
     return locks
-
-
-def _replay(
-    model: onnx.ModelProto, plan: PruningPlan, shapes: Mapping[str, Sequence[int]] | None
-) -> PassResult:
-    analysis = analyse(model, shapes=shapes)
-    removed = _planned(analysis, plan)
-    try:
-        rewritten = rewrite(analysis, removed)
-    except RewriteError as error:
-        raise PlanError(f"the plan cannot be carried out: {error.reason}") from error
-    return _result(analysis, removed, rewritten, plan.folded_constants, ())
-
-
-def _planned(analysis: Analysis, plan: PruningPlan) -> Mask:
-    """Labels that a plan removes, closed under coupling; raises `PlanError`."""
-    sources = claimed_sources(analysis)
-    classes = analysis.classes
-    gone = np.zeros(len(classes), np.bool_)
-    for entry in plan.slices:
-        where = f"axis {entry.axis} of {entry.tensor!r}"
-        claims = sources.get((entry.tensor, entry.axis))
-        if not claims:
-            known = [t for t, _ in sources]
-            close = difflib.get_close_matches(entry.tensor, known, 3)
-            hint = f"; close names: {', '.join(dict.fromkeys(close))}" if close else ""
-            raise PlanError(f"plan: {where} is not a channel axis of this model{hint}")
-        for reader, labels in claims:
-            if entry.users and reader not in entry.users:
-                continue
-            wrong = [i for i in entry.removed if i >= labels.size]
-            if wrong:
-                raise PlanError(f"plan: index {wrong[0]} is outside {where}, size {labels.size}")
-            of = classes.of[labels[list(entry.removed)]]
-            if (of < 0).any():
-                raise PlanError(f"plan: {where} reads channels that cannot be removed")
-            for c in of[classes.locked[of]]:
-                raise PlanError(f"plan: {where} cannot be sliced: {classes.reasons[c]}")
-            gone[of] = True
-    for members in analysis.constraints():
-        if gone[members].all():
-            raise PlanError("plan: a tensor would lose all of its channels; keep at least one")
-    return analysis.removed_labels(gone)
-
-
-def _result(
-    analysis: Analysis,
-    removed: Mask,
-    rewritten: Rewritten,
-    folded: Sequence[FoldedConstant],
-    notes: Sequence[Skipped],
-) -> PassResult:
-    counter = MacCounter(analysis)
-    nothing = np.zeros(removed.size, np.bool_)
-    gone = np.append(np.zeros(len(analysis.classes), np.bool_), False)
-    gone[analysis.classes.of[removed]] = True
-    groups = tuple(
-        GroupEntry(
-            g.name,
-            tuple(m.node for m in g.members),
-            g.width,
-            g.width - int(gone[g.classes].sum()),
-            g.reason,
-        )
-        for g in analysis.groups
-    )
-    slices = tuple(SliceEntry(s.tensor, s.axis, s.removed, s.users) for s in rewritten.slices)
-    plan = PruningPlan(slices, groups, tuple(folded))
-    model = analysis.model
-    if removed.any():
-        model = _with_biases(analysis, rewritten.model, removed, folded)
-        model = _remember(analysis, model, removed)
-    skipped = [Skipped(g.name, g.reason) for g in analysis.groups if g.reason]
-    skipped += [Skipped(b.node, b.reason) for b in analysis.propagation.barriers]
-    skipped += notes
-    first = analysis.first_labels()
-    layers = [
-        x
-        for x in find_layers(analysis.model, analysis.constants, analysis.facts)
-        if x.index in first
-    ]
-    lost = sum(int(removed[first[x.index] : first[x.index] + x.filters].sum()) for x in layers)
-    details = {
-        "filters_before": sum(x.filters for x in layers),
-        "filters_removed": lost,
-        "macs_before": counter(nothing),
-        "macs_after": counter(removed),
-    }
-    return PassResult(model, bool(removed.any()), tuple(skipped), plan, details)
-
-
-def _with_biases(
-    analysis: Analysis, model: onnx.ModelProto, removed: Mask, folded: Sequence[FoldedConstant]
-) -> onnx.ModelProto:
-    first = analysis.first_labels()
-    layers = {x.name: x for x in find_layers(analysis.model, analysis.constants, analysis.facts)}
-    deltas = {}
-    for entry in folded:
-        layer = layers.get(entry.node)
-        if layer is None:
-            raise PlanError(f"plan: no layer is called {entry.node!r}")
-        start = first.get(layer.index, 0)
-        left = layer.filters - int(removed[start : start + layer.filters].sum())
-        if len(entry.bias) != left:
-            raise PlanError(
-                f"plan: folded constant of {entry.node!r} has {len(entry.bias)} numbers for "
-                f"{left} filters; remove the entry to drop the constant"
-            )
-        deltas[layer.output] = np.array(entry.bias)
-    return add_to_biases(model, deltas)
-
-
-def _remember(analysis: Analysis, model: onnx.ModelProto, removed: Mask) -> onnx.ModelProto:
-    """Record which of the original filters are left, so that a reference can be compared."""
-    model = copied(model)
-    props = {p.key: p for p in model.metadata_props}
-    kept: dict[str, list[int]] = json.loads(props[KEPT_KEY].value) if KEPT_KEY in props else {}
-    first = analysis.first_labels()
-    lines = {
-        x.name: np.arange(first[x.index], first[x.index] + x.filters)
-        for x in find_layers(analysis.model, analysis.constants, analysis.facts)
-        if x.index in first
-    }
-    for node in analysis.model.graph.node:
-        if node.op_type == "BatchNormalization" and node.input[0] in analysis.propagation.labels:
-            lines[node_name(node)] = analysis.propagation.labels[node.input[0]].reshape(-1)
-    for name, labels in lines.items():
-        if removed[labels].any():
-            before = kept.get(name, list(range(labels.size)))
-            left = np.flatnonzero(~removed[labels])
-            kept[name] = [before[int(i)] for i in left]
-    if KEPT_KEY not in props:
-        props[KEPT_KEY] = model.metadata_props.add(key=KEPT_KEY)
-    props[KEPT_KEY].value = json.dumps(kept, sort_keys=True)
-    return model

@@ -11,7 +11,7 @@ from onnx_esn.errors import OptionError
 from onnx_esn.graph.channel_groups import Analysis
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
-from onnx_esn.graph.layers import Layer, find_layers
+from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.readers import Readers
 from onnx_esn.numerics.signal_norm import batchnorm_gain, l1_norm, signal_norm
 
@@ -92,10 +92,10 @@ def normalization(constants: Constants, readers: Readers, layer: Layer) -> Norma
 def unnormalized_outputs(analysis: Analysis) -> dict[str, int]:
     """Outputs (with channel axis) of layers that no BatchNormalization follows."""
     readers = Readers(analysis.model)
-    first = analysis.first_labels()
+    first = analysis.first_labels
     return {
         x.output: x.channel_axis
-        for x in find_layers(analysis.model, analysis.constants, analysis.facts)
+        for x in analysis.layers
         if x.index in first and normalization(analysis.constants, readers, x) is None
     }
 
@@ -120,8 +120,8 @@ def class_scores(
     total = np.zeros(len(analysis.classes))
     count = np.zeros(len(analysis.classes))
     readers = Readers(analysis.model)
-    first_labels = analysis.first_labels()
-    for layer in find_layers(analysis.model, analysis.constants, analysis.facts):
+    first_labels = analysis.first_labels
+    for layer in analysis.layers:
         first = first_labels.get(layer.index)
         if first is None:
             continue

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from onnx_esn.errors import BudgetError
 from onnx_esn.graph.channel_groups import Analysis
-from onnx_esn.graph.layers import Layer, find_layers
+from onnx_esn.graph.channel_labels import Labels
 from onnx_esn.numerics.selection import select_removals
 
 Mask = NDArray[np.bool_]
@@ -19,49 +19,36 @@ Floats = NDArray[np.float64]
 _RESTORE_TRIES = 256
 
 
-@dataclass(frozen=True)
-class _LayerCount:
-    first: int
-    filters: int
-    macs_per_filter: int
-    reads: NDArray[np.int64] | None
-
-
 class MacCounter:
-    """MACs of the model once labels are removed: fewer filters, and fewer channels to read."""
+    """MACs of the model once labels are removed.
+
+    A layer has as many as its output has elements (for a ConvTranspose: its input), times what
+    each of them reads (is read by). Both fall with the labels that sit there.
+    """
 
     def __init__(self, analysis: Analysis) -> None:
-        first = analysis.first_labels()
-        reads: dict[int, NDArray[np.int64]] = {}
-        for claim in analysis.propagation.claims:
-            if claim.role == "input":
-                reads[claim.node] = claim.labels.reshape(-1)
-        self.fixed = 0
-        self.layers: list[_LayerCount] = []
-        for layer in find_layers(analysis.model, analysis.constants, analysis.facts):
-            if layer.macs_per_filter is None:
+        p = analysis.propagation
+        reads = {(c.node, c.role): c.labels for c in p.claims if c.role != "param"}
+        self.layers: list[tuple[int, list[Labels]]] = []
+        for layer in analysis.layers:
+            if layer.macs is None:
                 continue
-            if layer.index not in first:
-                self.fixed += layer.macs_per_filter * layer.filters
-                continue
-            self.layers.append(
-                _LayerCount(
-                    first[layer.index],
-                    layer.filters,
-                    layer.macs_per_filter,
-                    reads.get(layer.index),
-                )
-            )
+            if layer.op == "ConvTranspose":
+                data = p.labels.get(analysis.model.graph.node[layer.index].input[0])
+                # The filters of one group; whole groups go with the input's channels.
+                inner = None if layer.index in p.groups else reads.get((layer.index, "filter"))
+                factors = [data, inner]
+            else:
+                factors = [p.labels.get(layer.output), reads.get((layer.index, "input"))]
+            self.layers.append((layer.macs, [f.reshape(-1) for f in factors if f is not None]))
 
     def __call__(self, removed: Mask) -> int:
         """MACs with the labels in `removed` (per label) gone."""
-        total = self.fixed
-        for x in self.layers:
-            filters = x.filters - int(removed[x.first : x.first + x.filters].sum())
-            macs = x.macs_per_filter
-            if x.reads is not None:
-                macs = macs * int((~removed[x.reads]).sum()) // x.reads.size
-            total += filters * macs
+        total = 0
+        for macs, factors in self.layers:
+            for labels in factors:
+                macs = macs * int((~removed[labels]).sum()) // labels.size
+            total += macs
         return total
 
 
@@ -106,7 +93,7 @@ class Selector:
         position = np.full(self.score.size, -1)
         position[free] = np.arange(free.size)
         constraints = []
-        for members in self.analysis.constraints():
+        for members in self.analysis.constraints:
             inside = position[members]
             # A set that also holds classes which stay for sure needs no guarding.
             if (inside >= 0).all():
@@ -120,28 +107,23 @@ class Selector:
     def _rounded(self, removed: Mask) -> Mask:
         """Give classes back, best first, until every layer's width is a multiple or whole."""
         removed = removed.copy()
-        of, first = self.analysis.classes.of, self.analysis.first_labels()
+        of, first = self.analysis.classes.of, self.analysis.first_labels
         layers = {
-            layer.name: of[first[layer.index] : first[layer.index] + layer.filters]
-            for layer in find_layers(
-                self.analysis.model, self.analysis.constants, self.analysis.facts
-            )
-            if layer.index in first
+            x.name: of[first[x.index] : first[x.index] + x.filters]
+            for x in self.analysis.layers
+            if x.index in first
         }
         for group in self.analysis.groups:
             members = [layers[m.node] for m in group.members if m.node in layers]
             gone = group.classes[removed[group.classes]]
             back = list(gone[np.argsort(self.score[gone], kind="stable")])
-
-            def uneven(members: list[NDArray[np.int64]] = members) -> bool:
-                kept = [int((~removed[m]).sum()) for m in members]
-                return any(
-                    k % self.round_to and k < m.size for k, m in zip(kept, members, strict=True)
-                )
-
-            while back and uneven():
+            while back and self._uneven(members, removed):
                 removed[back.pop()] = False
         return removed
+
+    def _uneven(self, members: list[Labels], removed: Mask) -> bool:
+        kept = [int((~removed[m]).sum()) for m in members]
+        return any(k % self.round_to and k < m.size for k, m in zip(kept, members, strict=True))
 
     def by_macs(self, target: float) -> Mask:
         """Remove as few filters as bring the MACs to `target` or just below.
@@ -157,8 +139,9 @@ class Selector:
         removed = self._take(free, priority, high)
         least = count(labels(removed))
         if least > target:
+            left = "one filter" if self.round_to == 1 else f"a multiple of {self.round_to} filters"
             raise BudgetError(
-                f"{target:,.0f} MACs cannot be reached by pruning: with one filter left per group "
+                f"{target:,.0f} MACs cannot be reached by pruning: with {left} left per group "
                 f"{least:,} remain; ask for at least that, or exclude fewer layers"
             )
         if count(labels(np.zeros_like(removed))) <= target:
@@ -180,18 +163,3 @@ class Selector:
             if count(labels(removed)) > target:
                 removed[c] = True
         return removed
-
-
-def layer_widths(analysis: Analysis, removed: Mask) -> dict[str, tuple[int, int]]:
-    """(filters before, filters after) by layer, for layers that lose some."""
-    gone = analysis.removed_labels(removed)
-    first = analysis.first_labels()
-    result = {}
-    layers: list[Layer] = find_layers(analysis.model, analysis.constants, analysis.facts)
-    for layer in layers:
-        if layer.index in first:
-            start = first[layer.index]
-            lost = int(gone[start : start + layer.filters].sum())
-            if lost:
-                result[layer.name] = (layer.filters, layer.filters - lost)
-    return result

@@ -26,7 +26,7 @@ class Reasoned(Protocol):
 
 
 def skipped_table(
-    skipped: Iterable[Reasoned], *, title: str = "Left as they are", limit: int = 10
+    skipped: Iterable[Reasoned], *, title: str = "Notes", limit: int = 10
 ) -> RenderableType | None:
     """One row for each reason, with the nodes it holds for; None if there are none.
 

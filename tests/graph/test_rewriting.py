@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tests.models_blocks
-import tests.models_storage  # noqa: F401  (both register their graphs)
 from onnx_esn.graph.channel_groups import analyse
 from onnx_esn.graph.layers import find_layers
 from onnx_esn.graph.rewriting import rewrite

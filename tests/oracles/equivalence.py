@@ -53,7 +53,7 @@ def relative_difference(expected, got):
 def legal_removal(analysis: Analysis, wanted) -> np.ndarray:
     """Per class: the wanted ones in their order, as long as no tensor becomes empty."""
     removed = np.zeros(len(analysis.classes), bool)
-    sets = analysis.constraints()
+    sets = analysis.constraints
     member = [[] for _ in range(len(removed))]
     for k, classes in enumerate(sets):
         for c in classes:

@@ -1,0 +1,106 @@
+"""The result of a pruning: the plan that replays it, the model with its new biases, the report."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from onnx_esn.errors import PlanError
+from onnx_esn.graph.bias import BiasDelta, add_to_biases
+from onnx_esn.graph.channel_groups import Analysis
+from onnx_esn.graph.channel_labels import Mask
+from onnx_esn.graph.kept import record_kept
+from onnx_esn.graph.rewriting import Rewritten
+from onnx_esn.passes.base import PassResult, Skipped, copied
+from onnx_esn.passes.pruning_selection import MacCounter
+from onnx_esn.plans import FoldedConstant, GroupEntry, PruningPlan, SliceEntry
+
+
+def pruning_result(
+    analysis: Analysis,
+    removed: Mask,
+    rewritten: Rewritten,
+    folded: Sequence[FoldedConstant],
+    notes: Sequence[Skipped],
+) -> PassResult:
+    """Put the result together.
+
+    Args:
+        analysis: the original model.
+        removed: per label, whether it went.
+        rewritten: the model without them.
+        folded: what is added to biases.
+        notes: what to report besides locked groups and barriers.
+    """
+    model = analysis.model
+    if removed.any():
+        model = with_biases(analysis, rewritten.model, removed, folded)
+        model = copied(model) if model is rewritten.model else model
+        record_kept(analysis, model, removed)
+    slices = tuple(SliceEntry(s.tensor, s.axis, s.removed, s.users) for s in rewritten.slices)
+    plan = PruningPlan(slices, _group_entries(analysis, removed), tuple(folded))
+    skipped = [Skipped(g.name, g.reason) for g in analysis.groups if g.reason]
+    skipped += [Skipped(b.node, b.reason) for b in analysis.propagation.barriers]
+    skipped += notes
+    first = analysis.first_labels
+    layers = [x for x in analysis.layers if x.index in first]
+    lost = sum(int(removed[first[x.index] : first[x.index] + x.filters].sum()) for x in layers)
+    counter = MacCounter(analysis)
+    details = {
+        "filters_before": sum(x.filters for x in layers),
+        "filters_removed": lost,
+        "macs_before": counter(np.zeros_like(removed)),
+        "macs_after": counter(removed),
+    }
+    return PassResult(model, bool(removed.any()), tuple(skipped), plan, details)
+
+
+def _group_entries(analysis: Analysis, removed: Mask) -> tuple[GroupEntry, ...]:
+    gone = np.zeros(len(analysis.classes), np.bool_)
+    gone[analysis.classes.of[removed]] = True
+    return tuple(
+        GroupEntry(
+            g.name,
+            tuple(m.node for m in g.members),
+            g.width,
+            g.width - int(gone[g.classes].sum()),
+            g.reason,
+        )
+        for g in analysis.groups
+    )
+
+
+def with_biases(
+    analysis: Analysis, model: onnx.ModelProto, removed: Mask, folded: Sequence[FoldedConstant]
+) -> onnx.ModelProto:
+    """The rewritten model with constants added to biases.
+
+    Raises:
+        PlanError: an entry names no layer, or has not one number per filter that is left.
+    """
+    first = analysis.first_labels
+    layers = {x.name: x for x in analysis.layers if x.index in first}
+    deltas = {}
+    for entry in folded:
+        layer = layers.get(entry.node)
+        if layer is None:
+            close = difflib.get_close_matches(entry.node, layers, 3)
+            hint = f"; close names: {', '.join(close)}" if close else ""
+            raise PlanError(f"plan: no layer is called {entry.node!r}{hint}")
+        start = first[layer.index]
+        left = layer.filters - int(removed[start : start + layer.filters].sum())
+        if len(entry.bias) != left:
+            raise PlanError(
+                f"plan: folded constant of {entry.node!r} has {len(entry.bias)} numbers for "
+                f"{left} filters; remove the entry to drop the constant"
+            )
+        deltas[layer.output] = BiasDelta(
+            np.array(entry.bias),
+            axis=layer.channel_axis,
+            rank=len(analysis.facts.shapes[layer.output]),
+            type=analysis.facts.types[layer.output],
+        )
+    return add_to_biases(model, deltas)
