@@ -161,7 +161,7 @@ def _image_sets(
     recipe: str | Path | Recipe | None,
     labels: str | Path | npt.NDArray[Any] | None,
 ) -> tuple[CalibrationSet, CalibrationSet | None]:
-    """The set to calibrate on and the one for the closing figures, which shares no image with it."""
+    """The set to calibrate on, and the one for the closing figures."""
     if eval_images is not None:
         held = open_images(model, eval_images, recipe, labels)
         dataset = open_images(model, images, recipe)

@@ -150,14 +150,14 @@ def parse_plan(document: Any, kind: type[_P], where: str = "plan") -> _P:
                     read.text(s, "tensor"),
                     read.integer(s, "axis"),
                     tuple(sorted(set(read.integers(s, "removed")))),
-                    tuple(str(u) for u in s.get("users", ())),
+                    read.texts(s, "users"),
                 )
                 for s in read.entries(document, "slices", required=True)
             ),
             tuple(
                 GroupEntry(
                     read.text(g, "name"),
-                    tuple(str(m) for m in g.get("members", ())),
+                    read.texts(g, "members"),
                     read.integer(g, "width"),
                     read.integer(g, "kept"),
                     str(g.get("reason", "")),
@@ -179,7 +179,7 @@ def parse_plan(document: Any, kind: type[_P], where: str = "plan") -> _P:
                 )
                 for x in read.entries(document, "layers", required=True)
             ),
-            tuple(str(x) for x in document.get("excluded", ())),
+            read.texts(document, "excluded"),
         )
     assert isinstance(plan, kind)
     return plan
@@ -205,10 +205,16 @@ class _Reader:
             raise PlanError(f"{self.where}: {key!r} must be a string in {_short(entry)}")
         return value
 
+    def texts(self, entry: Mapping[str, Any], key: str) -> tuple[str, ...]:
+        value = entry.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise PlanError(f"{self.where}: {key!r} must be a list of strings in {_short(entry)}")
+        return tuple(value)
+
     def integer(self, entry: Mapping[str, Any], key: str) -> int:
         value = entry.get(key)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise PlanError(f"{self.where}: {key!r} must be an integer in {_short(entry)}")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise PlanError(f"{self.where}: {key!r} must be an integer from 0 in {_short(entry)}")
         return value
 
     def integers(self, entry: Mapping[str, Any], key: str) -> list[int]:

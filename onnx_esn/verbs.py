@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize
 from onnx_esn.passes.recalibration import Recalibrate
 from onnx_esn.plans import PruningPlan, QuantizationPlan
+
+log = logging.getLogger(__name__)
 
 Model = onnx.ModelProto | str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]
@@ -78,7 +81,10 @@ def prune(
         input_shapes=named_shapes(loaded, input_shape),
         batch_size=batch_size,
     )
-    return _changed(step, loaded)
+    result = _changed(step, loaded)
+    if not result.modified and (ratio or target_macs is not None):
+        log.warning("nothing was removed: ask for more, or for a smaller round_to")
+    return result
 
 
 def recalibrate(

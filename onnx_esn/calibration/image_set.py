@@ -151,7 +151,7 @@ def _choose_recipe(
     taken = default_recipe(spec)
     warning = (
         f"{folder}: no {RECIPE_FILE} and no recipe given; taken from the model input "
-        f"'{spec.name}' ({spec.describe_shape()}) and the usual mean and deviation: {taken.describe()}"
+        f"'{spec.name}' ({spec.describe_shape()}) and usual values: {taken.describe()}"
     )
     log.warning(warning)
     return taken, [warning]

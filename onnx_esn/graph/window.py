@@ -63,9 +63,7 @@ def _pad_before(
     mode = attrs.get("auto_pad", b"NOTSET")
     if mode in (b"SAME_UPPER", b"SAME_LOWER") or (turned and attrs.get("output_shape")):
         total = max(0, total)
-        # The odd one comes last for SAME_UPPER; ConvTranspose has it the other way round.
-        small_first = (mode == b"SAME_UPPER") != turned
-        return total // 2 if small_first else total - total // 2
+        return total // 2 if mode == b"SAME_UPPER" else total - total // 2
     if mode == b"VALID":
         return 0
     pads = attrs.get("pads")

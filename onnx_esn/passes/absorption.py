@@ -139,8 +139,9 @@ def fold_constants(
             continue
         coverage = _coverage(analysis, layer, shape)
         if mode == "constant" and (coverage < 1).any():
+            what = "stride" if layer.op == "ConvTranspose" else "zero padding"
             skipped.append(
-                Skipped(layer.name, "zero padding meets an absorbed constant: inexact at borders")
+                Skipped(layer.name, f"{what} meets an absorbed constant: right on average only")
             )
         delta = _effect(analysis, layer, value, coverage)
         start = first[layer.index]

@@ -45,8 +45,8 @@ def budget_choices(jobs: Sequence[Job], budget: float, fixed: float = 0.0) -> li
 
     The distortion of a filter at b bits is its part of the layer's distortion
     (`filter_importance`), and layers count alike: in a chain that renormalises, what the layers
-    add in noise adds up at the output. The strongest filter of each layer keeps at least one bit, so that
-    no layer falls silent. The MACs of all jobs must be known.
+    add in noise adds up at the output. The strongest filter of each layer keeps at least one bit,
+    so that no layer falls silent. The MACs of all jobs must be known.
 
     Raises:
         BudgetError: the budget is below what the cheapest choice costs.

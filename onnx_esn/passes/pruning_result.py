@@ -49,8 +49,11 @@ def pruning_result(
     layers = [x for x in analysis.layers if x.index in first]
     lost = sum(int(removed[first[x.index] : first[x.index] + x.filters].sum()) for x in layers)
     counter = MacCounter(analysis)
+    free = np.append(~analysis.classes.locked, False)[analysis.classes.of]
+    prunable = sum(int(free[first[x.index] : first[x.index] + x.filters].sum()) for x in layers)
     details = {
         "filters_before": sum(x.filters for x in layers),
+        "filters_prunable": prunable,
         "filters_removed": lost,
         "macs_before": counter(np.zeros_like(removed)),
         "macs_after": counter(removed),

@@ -17,7 +17,7 @@ def prune_summary(details: Mapping[str, Any]) -> str:
     before, after = details["macs_before"], details["macs_after"]
     share = f" ({percent(after / before)} left)" if before else ""
     return (
-        f"removed {details['filters_removed']} of {details['filters_before']} filters; "
+        f"removed {details['filters_removed']} of {details['filters_prunable']} prunable filters; "
         f"MACs {si(before)} → {si(after)}{share}"
     )
 
