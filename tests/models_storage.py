@@ -1,4 +1,4 @@
-"""Tiny graphs, continued: how weights are stored, odd inputs and outputs, strangers in the graph."""
+"""Tiny graphs, continued: storage of weights, odd inputs and outputs, strangers in the graph."""
 
 from __future__ import annotations
 

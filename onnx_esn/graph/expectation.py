@@ -36,6 +36,24 @@ class Expectation:
     mean: Floats
     variance: Floats
 
+    def along(self, axis: int, size: int) -> tuple[Floats, Floats]:
+        """Mean and variance (size,) along one axis, over the positions of all others."""
+        others = tuple(a for a in range(self.mean.ndim) if a != axis)
+        mean, variance = np.broadcast_arrays(self.mean, self.variance)
+        first = mean.mean(axis=others)
+        second = variance.mean(axis=others) + mean.var(axis=others)
+        return np.broadcast_to(first, (size,)), np.broadcast_to(second, (size,))
+
+    def channels(self, size: int) -> tuple[Floats, Floats]:
+        """Mean and variance (size,) of the channels on axis 1.
+
+        Raises:
+            ValueError: they vary along other axes as well.
+        """
+        if any(n > 1 for x in (self.mean, self.variance) for n in np.delete(x.shape, 1)):
+            raise ValueError("the expectation varies over positions")
+        return self.along(1, size)
+
 
 def expectations(analysis: Analysis) -> dict[str, Expectation]:
     """Expectation of every tensor that carries labels, by name; unknown ones are left out."""
@@ -106,10 +124,7 @@ class _Walk:
             coverage = tap_coverage(attributes(node), layer, shape, out)
             taps = rows @ coverage.reshape(-1)
             repeat = layer.filters // layer.groups
-            m, v = (
-                np.repeat(expand(x, shape, [1])[0].reshape(layer.channels_in, -1)[:, 0], repeat)
-                for x in (source.mean, source.variance)
-            )
+            m, v = (np.repeat(x, repeat) for x in source.channels(layer.channels_in))
             still = (v == 0) & ((coverage == 1).all() | (m == 0))
             mean = np.where(zero, bias, m * taps + bias)
             variance = np.where(zero | still, 0.0, np.nan)
@@ -122,8 +137,8 @@ class _Walk:
         rank = len(self.shapes[node.output[0]])
         out_mean, out_var = beta.copy(), gamma**2
         before = self.found.get(node.input[0])
-        if before is not None and before.mean.size == before.variance.size == beta.size:
-            m, v = before.mean.reshape(-1), before.variance.reshape(-1)
+        if before is not None:
+            m, v = before.channels(beta.size)
             constant = v == 0
             out_mean = np.where(constant, gain * (m - mean) + beta, out_mean)
             out_var = np.where(constant, 0.0, out_var)
@@ -166,6 +181,7 @@ class _Walk:
     def _pool(self, node: onnx.NodeProto) -> Expectation:
         """Neighbouring positions are taken as equal: exact for the mean of an average."""
         e = self.found[node.input[0]]
+        e.channels(self.shapes[node.input[0]][1])
         attrs = attributes(node)
         if node.op_type == "AveragePool" and attrs.get("count_include_pad", 0):
             first, second = padding_share(

@@ -44,14 +44,21 @@ def input_sizes(
         spatial: size of every other dynamic axis; None means that there must not be any.
 
     Raises:
-        OptionError: an explicit shape contradicts the model, or a dynamic axis has no size.
+        OptionError: an explicit shape contradicts the model or names no input of it, or a dynamic
+            axis has no size.
         ModelError: an input declares no shape.
     """
+    names = [info.name for info in data_inputs(model)]
+    for name in shapes or ():
+        if name not in names:
+            raise OptionError(f"no input is called {name!r}; the inputs are {', '.join(names)}")
     result: dict[str, Shape] = {}
     symbols: dict[str, int] = {}
     for info in data_inputs(model):
         declared = declared_shape(info)
         given = tuple(shapes[info.name]) if shapes and info.name in shapes else None
+        if given is not None and any(n < 1 for n in given):
+            raise OptionError(f"shape {_text(given)} of input {info.name!r} has an axis below 1")
         if declared is None:
             if given is None:
                 raise ModelError(

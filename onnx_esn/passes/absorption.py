@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,6 @@ from onnx_esn.graph.window import tap_coverage
 from onnx_esn.passes.base import Skipped
 from onnx_esn.plans import FoldedConstant
 
-T = TypeVar("T", bound=np.generic)
 Floats = NDArray[np.float64]
 MODES = ("none", "constant", "mean")
 
@@ -63,8 +61,9 @@ def varying_labels(analysis: Analysis) -> list[Labels]:
         if r.data not in closed:
             found.append(labels[r.data])
             continue
-        x, v = np.broadcast_arrays(labels[r.data], closed[r.data].variance)
-        found.append(x[v != 0])
+        shape = analysis.facts.shapes[r.data]
+        _, variance = closed[r.data].along(r.axis, shape[r.axis])
+        found.append(_vector(labels[r.data], shape, r.axis)[variance != 0])
     return found
 
 
@@ -121,10 +120,9 @@ def fold_constants(
         if measured is not None and r.data in measured:
             value = measured[r.data]
         elif r.data in closed:
-            e = closed[r.data]
-            value = _vector(e.mean, shape, r.axis)
+            value, variance = closed[r.data].along(r.axis, shape[r.axis])
             if mode == "constant":
-                value = np.where(_vector(e.variance, shape, r.axis) == 0, value, 0.0)
+                value = np.where(variance == 0, value, 0.0)
         unknown = gone & np.isnan(value)
         if unknown.any() and mode == "mean":
             skipped.append(
@@ -171,8 +169,8 @@ def _lost(analysis: Analysis, removed: Mask) -> Iterator[Skipped]:
             )
 
 
-def _vector(x: NDArray[T], shape: Shape, axis: int) -> NDArray[T]:
-    """A compact array that changes along one axis only, as a vector of full length."""
+def _vector(x: Labels, shape: Shape, axis: int) -> Labels:
+    """Compact labels that change along one axis only, as a vector of full length."""
     return np.moveaxis(expand(x, shape, [axis]), axis, 0).reshape(shape[axis], -1)[:, 0]
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+
 from tests.net import Net
 
 N = 0  # the batch axis in a shape
@@ -38,7 +39,7 @@ class Tensor:
         return len(self.shape)
 
 
-class Misfit(Exception):
+class MisfitError(Exception):
     """The operator does not fit this tensor; another one is drawn."""
 
 
@@ -64,7 +65,7 @@ class Grower:
     def choose(self, options):
         options = list(options)
         if not options:
-            raise Misfit
+            raise MisfitError
         return options[self.random.randrange(len(options))]
 
     def flip(self):
@@ -74,7 +75,7 @@ class Grower:
 
     def add(self, name, shape):
         if prod(d or 2 for d in shape) > LARGEST:
-            raise Misfit
+            raise MisfitError
         t = Tensor(name, tuple(shape))
         self.pool.append(t)
         return t
@@ -91,7 +92,7 @@ class Grower:
         rule = self.choose(RULES)
         try:
             rule(self, x)
-        except Misfit:
+        except MisfitError:
             del self.net.nodes[saved[0] :]
             del self.pool[saved[1] :]
             self.used = saved[2]
@@ -127,7 +128,7 @@ class Grower:
 def image(x):
     """Whether x is laid out as N, C, H, W."""
     if x.rank != 4 or x.shape[0] != N or N in x.shape[1:]:
-        raise Misfit
+        raise MisfitError
     return x.shape[1:]
 
 
@@ -140,7 +141,7 @@ def divisors(n):
 
 def conv(g, x):
     c, h, w = image(x)
-    group = g.choose([d for d in divisors(c)] + [1, 1, 1])
+    group = g.choose([*list(divisors(c)), 1, 1, 1])
     m = g.pick(1, max(1, 12 // group)) * group
     k = g.choose([k for k in (1, 2, 3) if k <= min(h, w)])
     stride = g.choose((1, 1, 2))
@@ -180,14 +181,14 @@ def depthwise(g, x):
 
 def deconv(g, x):
     c, h, w = image(x)
-    group = g.choose([d for d in divisors(c)] + [1, 1])
+    group = g.choose([*list(divisors(c)), 1, 1])
     m = group * g.pick(1, max(1, 8 // group))
     k, stride = g.pick(1, 3), g.pick(1, 2)
     pad = g.pick(0, (k - 1) // 2)
     extra = g.pick(0, stride - 1)
     size = [(d - 1) * stride + k - 2 * pad + extra for d in (h, w)]
     if min(size) < 1:
-        raise Misfit
+        raise MisfitError
     g.used.add(x.name)
     name = g.net.deconv(
         x.name, c, m, k, group=group, bias=g.flip(), strides=[stride] * 2, pads=[pad] * 4,
@@ -198,7 +199,7 @@ def deconv(g, x):
 
 def batch_norm(g, x):
     if x.rank < 2 or N in x.shape[1:]:
-        raise Misfit
+        raise MisfitError
     g.used.add(x.name)
     g.add(g.net.bn(x.name, x.shape[1]), x.shape)
 
@@ -213,7 +214,7 @@ def clip(g, x):
 
 def prelu(g, x):
     if x.rank < 2 or N in x.shape[1:]:
-        raise Misfit
+        raise MisfitError
     slope = [x.shape[1]] + [1] * (x.rank - 2) if g.flip() else [1]
     g.op("PRelu", [x, g.net.vector(*slope)], x.shape)
 
@@ -221,7 +222,7 @@ def prelu(g, x):
 def instance_norm(g, x):
     c, h, w = image(x)
     if h * w < 4:
-        raise Misfit
+        raise MisfitError
     g.op("InstanceNormalization", [x, g.net.vector(c), g.net.vector(c)], x.shape)
 
 
@@ -230,7 +231,7 @@ def group_norm(g, x):
     c, h, w = image(x)
     groups = g.choose(divisors(c))
     if h * w < 4:
-        raise Misfit
+        raise MisfitError
     y = g.op("Reshape", [x, g.net.ints(0, groups, -1)], (N, groups, c // groups * h * w))
     ones, zeros = g.net.store(np.ones(groups)), g.net.store(np.zeros(groups))
     y = g.op("InstanceNormalization", [y, ones, zeros], y.shape)
@@ -241,7 +242,7 @@ def group_norm(g, x):
 
 def layer_norm(g, x):
     if g.net.opset < 17 or x.rank < 2 or x.shape[-1] in (N, 1):
-        raise Misfit
+        raise MisfitError
     n = x.shape[-1]
     g.op("LayerNormalization", [x, g.net.vector(n), g.net.vector(n)], x.shape, axis=-1)
 
@@ -280,13 +281,11 @@ def where(g, x):
 
 def concat(g, x):
     axis = g.axis(x)
-    others = [
-        t for t in g.pool
-        if t.rank == x.rank and all(a == b for k, (a, b) in enumerate(zip(t.shape, x.shape, strict=True)) if k != axis)
-    ]  # fmt: skip
+    rest = [a for a in range(x.rank) if a != axis]
+    others = [t for t in g.pool if t.rank == x.rank and all(t.shape[a] == x.shape[a] for a in rest)]
     parts = [x, *(g.choose(others) for _ in range(g.pick(1, 2)))]
     if any(N in (t.shape[axis],) for t in parts):
-        raise Misfit
+        raise MisfitError
     total = sum(t.shape[axis] for t in parts)
     shape = [*x.shape[:axis], total, *x.shape[axis + 1 :]]
     g.op("Concat", parts, shape, axis=g.signed(axis, x.rank))
@@ -348,7 +347,7 @@ def gather(g, x):
         index = g.net.rng.integers(0, n, k)
         shape = (k,)
     if kind == 0 and x.rank < 3:
-        raise Misfit
+        raise MisfitError
     g.op(
         "Gather",
         [x, g.net.store(index)],
@@ -362,7 +361,7 @@ def pad(g, x):
     mode = g.choose(("constant", "constant", "constant", "reflect", "edge"))
     before, after = g.pick(0, 2), g.pick(0, 2)
     if mode == "reflect" and max(before, after) >= x.shape[axis]:
-        raise Misfit
+        raise MisfitError
     pads = np.zeros((2, x.rank), np.int64)
     pads[:, axis] = before, after
     shape = list(x.shape)
@@ -377,7 +376,7 @@ def pool(g, x):
         g.op(kind, [x], (N, c, 1, 1))
         return
     if min(h, w) < 2:
-        raise Misfit
+        raise MisfitError
     g.op(kind, [x], (N, c, (h - 2) // 2 + 1, (w - 2) // 2 + 1), kernel_shape=[2, 2], strides=[2, 2])
 
 
@@ -403,7 +402,7 @@ def resize(g, x):
 
 def transpose(g, x):
     if x.rank < 3:
-        raise Misfit
+        raise MisfitError
     perm = [0, *g.random.sample(range(1, x.rank), x.rank - 1)]
     g.op("Transpose", [x], [x.shape[p] for p in perm], perm=perm)
 
@@ -469,13 +468,13 @@ def shuffle(g, x):
 
 def flatten(g, x):
     if x.shape[0] != N or x.rank < 3:
-        raise Misfit
+        raise MisfitError
     g.op("Flatten", [x], (N, prod(x.shape[1:])), axis=1)
 
 
 def gemm(g, x):
     if x.rank != 2 or x.shape[0] != N:
-        raise Misfit
+        raise MisfitError
     n, m = x.shape[1], g.pick(2, 10)
     g.used.add(x.name)
     name = g.net.gemm(
@@ -486,7 +485,7 @@ def gemm(g, x):
 
 def linear(g, x):
     if x.rank < 2 or x.shape[-1] == N:
-        raise Misfit
+        raise MisfitError
     m = g.pick(1, 8)
     g.op("MatMul", [x, g.net.weight(x.shape[-1], m, fan_in=x.shape[-1])], [*x.shape[:-1], m])
 
@@ -494,7 +493,7 @@ def linear(g, x):
 def linear_left(g, x):
     """A weight on the left mixes the axis before the last."""
     if x.rank < 3 or x.shape[-2] == N:
-        raise Misfit
+        raise MisfitError
     m = g.pick(1, 8)
     w = g.net.weight(m, x.shape[-2], fan_in=x.shape[-2])
     g.op("MatMul", [w, x], [*x.shape[:-2], m, x.shape[-1]])
@@ -503,7 +502,7 @@ def linear_left(g, x):
 def product(g, x):
     """MatMul of two activations."""
     if x.rank < 3 or N in x.shape[-2:]:
-        raise Misfit
+        raise MisfitError
     y = g.choose(
         t
         for t in g.pool
@@ -517,7 +516,7 @@ def product(g, x):
 
 def reduce(g, x):
     if x.rank < 3:
-        raise Misfit
+        raise MisfitError
     axes = sorted({g.axis(x), g.axis(x)})
     keep = g.flip()
     shape = [1 if a in axes else d for a, d in enumerate(x.shape)]
@@ -560,7 +559,7 @@ def tile(g, x):
 def depth_to_space(g, x):
     c, h, w = image(x)
     if c % 4:
-        raise Misfit
+        raise MisfitError
     mode = g.choose(("DCR", "CRD"))
     g.op("DepthToSpace", [x], (N, c // 4, 2 * h, 2 * w), blocksize=2, mode=mode)
 
@@ -568,12 +567,12 @@ def depth_to_space(g, x):
 def space_to_depth(g, x):
     c, h, w = image(x)
     if h % 2 or w % 2:
-        raise Misfit
+        raise MisfitError
     g.op("SpaceToDepth", [x], (N, 4 * c, h // 2, w // 2), blocksize=2)
 
 
 def squeeze_excite(g, x):
-    c, h, w = image(x)
+    c, _h, _w = image(x)
     m = g.pick(1, 4)
     y = g.op("GlobalAveragePool", [x], (N, c, 1, 1))
     y = g.add(g.net.relu(g.net.conv(y.name, c, m, 1)), (N, m, 1, 1))
@@ -584,7 +583,7 @@ def squeeze_excite(g, x):
 
 def residual(g, x):
     """x + f(x)."""
-    c, h, w = image(x)
+    c, _h, _w = image(x)
     m = g.choose((2, 4, c))
     y = g.net.conv_bn_relu(x.name, c, m)
     y = g.add(g.net.conv(y, m, c, 3, bias=g.flip()), x.shape)
@@ -633,7 +632,7 @@ def last_of(g, x):
 
 def twice(g, x):
     """One Conv weight on two tensors."""
-    c, h, w = image(x)
+    c, _h, _w = image(x)
     y = g.choose(t for t in g.pool if t.rank == 4 and t.shape[:2] == x.shape[:2])
     m = g.pick(2, 6)
     weight, bias = g.net.weight(m, c, 1, 1, fan_in=c), g.net.vector(m)
@@ -655,7 +654,7 @@ def indirect(g, x):
 def quantized(g, x):
     """QuantizeLinear and DequantizeLinear, per tensor or per channel."""
     if x.rank < 2 or x.shape[1] == N:
-        raise Misfit
+        raise MisfitError
     n = x.shape[1]
     per_channel = g.flip()
     scale = g.net.store(np.full(n, 0.05) if per_channel else np.array(0.05))
@@ -692,8 +691,8 @@ RULES = [
     instance_norm, group_norm, layer_norm, binary, binary, broadcast, with_constant, where, concat,
     concat, split, halves, slice_, gather, pad, pool, resize, transpose, nhwc, unfold_axis,
     merge_axes, shuffle, flatten, gemm, linear, linear_left, product, reduce, softmax, unsqueeze,
-    squeeze, widen, fill, gather_table, last_of, twice, indirect, quantized, scale_by_width, stranger,
-    tile, depth_to_space, space_to_depth, squeeze_excite, residual,
+    squeeze, widen, fill, gather_table, last_of, twice, indirect, quantized, scale_by_width,
+    stranger, tile, depth_to_space, space_to_depth, squeeze_excite, residual,
 ]  # fmt: skip
 
 

@@ -1,0 +1,74 @@
+"""Imports point down only, and the heavy libraries stay behind their doors."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "onnx_esn"
+
+# From the top; packages on one line do not know each other.
+LAYERS = [
+    {"cli", "cli_options", "__main__"},
+    {"report", "search", "__init__"},
+    {"pipeline", "verbs", "evaluation"},
+    {"passes"},
+    {"formats"},
+    {"graph", "calibration"},
+    {"numerics"},
+    {"plans", "budgets"},
+    {"errors"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+DOORS = {
+    "onnxruntime": {"calibration/session.py"},
+    "onnx_graphsurgeon": {"graph/surgery.py", "graph/bias.py"},
+    "torch": set(),
+    "torchvision": set(),
+    "tensorflow": set(),
+}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def imports(path):
+    """Dotted names that a file imports, those for type checkers only included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def unit(parts):
+    """The package or top-level module that a path belongs to."""
+    return Path(parts[0]).stem
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    own = unit(path.relative_to(ROOT).parts)
+    assert own in LEVEL, f"{own} has no place in the layers"
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "onnx_esn" or len(parts) < 2 or parts[1] not in LEVEL:
+            continue
+        other = parts[1]
+        assert other == own or LEVEL[other] > LEVEL[own] or same_level(own, other), (
+            f"{path.relative_to(ROOT)} imports {name}: {own} may not know {other}"
+        )
+
+
+def same_level(own, other):
+    """Helpers of one level may know each other, graph and calibration may not."""
+    return LEVEL[own] == LEVEL[other] and LEVEL[own] != LEVEL["graph"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_heavy_libraries_stay_behind_their_doors(path):
+    for name in imports(path):
+        allowed = DOORS.get(name.split(".")[0])
+        if allowed is not None:
+            assert path.relative_to(ROOT).as_posix() in allowed, f"imports {name}"
