@@ -334,3 +334,36 @@ def three_dimensional():
     y = net.relu(net.bn(net.conv("x", 3, 8, rank=3, name="a"), 8))
     y = net.relu(net.conv(y, 8, 6, rank=3, name="b"))
     return net.model(net.head(y, 6))
+
+
+@graph("a")
+def recurrent_head():
+    """Columns of pixels read by an LSTM, as in text recognition."""
+    net = Net(3, 6, 6)
+    columns = net.op("ReduceMean", stem(net), axes=[2], keepdims=0)  # (N, C, W)
+    steps = net.op("Transpose", columns, perm=[2, 0, 1])
+    w, r = net.weight(1, 20, 8, fan_in=8), net.weight(1, 20, 5, fan_in=5)
+    y, _, _ = net.op("LSTM", steps, w, r, outputs=3, hidden_size=5)
+    return net.model(net.linear(net.op("Squeeze", y, net.ints(1)), 5, 3))
+
+
+@graph("a")
+def matmul_with_a_weight_for_each_head():
+    net = Net(3, 4, 4)
+    tokens = net.op("Transpose", net.reshape(stem(net), 0, 2, 4, 16), perm=[0, 1, 3, 2])
+    y = net.op("MatMul", tokens, net.weight(2, 4, 5, fan_in=4))  # (N, 2, 16, 5)
+    return net.model(net.op("ReduceMean", y, axes=[1, 2], keepdims=0))
+
+
+@graph("a", "b")
+def old_operators():
+    """Opset 9: windows, pads, scales and axes are attributes."""
+    net = Net(3, 6, 6, opset=9)
+    x = stem(net)
+    y = net.op("Slice", x, starts=[0, 1], ends=[5, 5], axes=[1, 2])
+    y = net.op("Pad", y, pads=[0, 2, 0, 0, 0, 1, 2, 0], mode="constant")
+    y = net.op("Upsample", net.op("Add", x, y), net.store(np.array([1, 1, 2, 2], np.float32)))
+    u, v = net.op("Split", net.conv(y, 8, 6, name="b"), outputs=2, axis=1, split=[2, 4])
+    y = net.op("Concat", net.op("Dropout", v), u, axis=1)
+    y = net.op("Squeeze", net.op("GlobalMaxPool", y), axes=[2, 3])
+    return net.model(net.gemm(y, 6, 3))

@@ -94,6 +94,30 @@ def weight_through_dequantize():
 
 
 @graph("a", "b")
+def weight_through_quantize_and_dequantize():
+    """Fake quantization of a stored float: one scale for each filter."""
+
+    def derive(net):
+        scale, zero = net.vector(6, low=0.01, high=0.02), _raw(net, np.zeros(6, np.int8))
+        w = net.op("QuantizeLinear", net.weight(6, 8, 3, 3, fan_in=72), scale, zero, axis=0)
+        return net.op("DequantizeLinear", w, scale, zero, axis=0)
+
+    return _derived(derive)
+
+
+@graph("fc", "a")
+def weight_dequantized_in_blocks():
+    """One scale for four inputs of one filter."""
+    net = Net(3, 1, 1, opset=21, ir=10)
+    y = net.relu(net.conv("x", 3, 8, 1, name="a"))
+    values = _raw(net, net.rng.integers(-90, 90, (8, 6)).astype(np.int8))
+    scales = net.vector(2, 6, low=0.001, high=0.01)
+    w = net.op("DequantizeLinear", values, scales, axis=0, block_size=4)
+    y = net.op("Gemm", net.op("Flatten", y), w, name="fc")
+    return net.model(net.gemm(net.relu(y), 6, 3))
+
+
+@graph("a", "b")
 def weight_in_a_constant_node():
     return _derived(
         lambda net: net.op(

@@ -7,13 +7,15 @@ import numpy as np
 import onnx
 
 from onnx_esn.graph.channel_labels import Labels
-from onnx_esn.graph.movement import compact, expand
+from onnx_esn.graph.movement import MovementError, compact, expand
 from onnx_esn.graph.propagation import Propagation, align, along, others
 from onnx_esn.graph.shapes import Shape, describe
 
 
 def elementwise(p: Propagation, node: onnx.NodeProto) -> None:
     """Any number of broadcast operands; those that carry labels are tied position by position."""
+    if "broadcast" in p.attrs(node):
+        raise MovementError("it broadcasts as operators did before opset 7")
     out = node.output[0]
     shape = p.shape(out)
     rank = len(shape)
@@ -88,6 +90,8 @@ def per_channel(p: Propagation, node: onnx.NodeProto) -> None:
     x = p.get(node.input[0])
     if x is None:
         return
+    if not p.attrs(node).get("spatial", 1):
+        raise MovementError("it normalises each position by itself")
     shape = p.shape(node.input[0])
     x = p.space.tie_along(x, others(len(shape), 1), f"normalised in {describe(node)}")
     if x.size == 1:

@@ -113,18 +113,30 @@ def _push(constants: Constants, node: onnx.NodeProto, cut: Removed) -> dict[int,
         rank = len(constants.shape(node.input[0]))
         perm = attributes(node).get("perm") or list(range(rank))[::-1]
         return {0: {perm[axis]: gone for axis, gone in cut.items()}}
-    if node.op_type == "DequantizeLinear":
-        attrs = attributes(node)
-        if attrs.get("block_size", 0):
-            return None
-        rank = len(constants.shape(node.input[0]))
-        axis = attrs.get("axis", 1) % max(rank, 1)
-        result = {0: cut}
-        for slot in range(1, len(node.input)):
-            if node.input[slot] and constants.shape(node.input[slot]) not in ((), (1,)):
-                result[slot] = {0: cut[axis]} if axis in cut else {}
-        return result
+    if node.op_type in ("DequantizeLinear", "QuantizeLinear"):
+        return _push_scales(constants, node, cut)
     return None
+
+
+def _push_scales(
+    constants: Constants, node: onnx.NodeProto, cut: Removed
+) -> dict[int, Removed] | None:
+    """Scales and zero points go with the values: per tensor, per axis, or per block of an axis."""
+    attrs = attributes(node)
+    axis = attrs.get("axis", 1) % max(len(constants.shape(node.input[0])), 1)
+    block = attrs.get("block_size", 0)
+    scales = cut
+    if block and axis in cut:
+        gone = cut[axis]
+        whole = tuple(sorted({i // block for i in gone}))
+        if len(gone) != block * len(whole):
+            return None  # part of a block: what is left does not share its scale any more
+        scales = {**cut, axis: whole}
+    result = {0: cut}
+    for slot in range(1, len(node.input)):
+        if node.input[slot] and constants.shape(node.input[slot]) not in ((), (1,)):
+            result[slot] = scales if block else {0: cut[axis]} if axis in cut else {}
+    return result
 
 
 def slice_tensors(analysis: Analysis, model: onnx.ModelProto, cuts: dict[User, Removed]) -> Slicing:

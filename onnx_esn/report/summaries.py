@@ -22,6 +22,12 @@ def prune_summary(details: Mapping[str, Any]) -> str:
     )
 
 
+def zero_summary(details: Mapping[str, Any]) -> str:
+    """Filters at 0 bits, and the MACs they free."""
+    before, after = details["macs_before"], details["macs_after"]
+    return f"removed {details['filters_removed']} filters; MACs {si(before)} → {si(after)}"
+
+
 def quantize_summary(details: Mapping[str, Any]) -> str:
     """Filters, bits and ESN'_d."""
     line = f"quantized {details['filters']} filters in {details['quantized_layers']} layers"
@@ -60,7 +66,7 @@ SUMMARIES = {
     "quantize": quantize_summary,
     "recalibrate": recalibrate_summary,
     "annotate": annotate_summary,
-    "remove zero filters": prune_summary,
+    "remove zero filters": zero_summary,
 }
 
 
