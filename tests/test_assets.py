@@ -35,6 +35,13 @@ def input_shapes(path):
     return next((x["input_shapes"] for x in lines if x["name"] == path.stem), {})
 
 
+def tolerance(model):
+    """Half precision rounds; a quantized activation may jump to the neighbouring step."""
+    half = any(t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer)
+    steps = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    return 2e-2 if half or steps else 1e-4
+
+
 def check(path, ratios):
     model = onnx.load(path)
     shapes = input_shapes(path)
@@ -50,7 +57,7 @@ def check(path, ratios):
         feeds = feeds_for(model, {**analysis.facts.sizes, **shapes})
         masked = masked_model(analysis, removed)
         difference = relative_difference(run(masked, feeds), run(rewritten.model, feeds))
-        assert difference < (1e-2 if "fp16" in path.stem else 1e-4)
+        assert difference < tolerance(model)
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)

@@ -231,6 +231,6 @@ def _group(
         Member(names[node], nodes[node].op_type, n, node in p.groups) for _, n, node in layers
     )
     if free.size == 1 and of.size == 1:
-        free, reasons = free[:0], ["its whole width is one class"]
+        free, reasons = free[:0], ["all its channels stand or fall together"]
     reason = max(dict.fromkeys(reasons), key=reasons.count) if not free.size and reasons else ""
     return Group(members[0].node, members, free, int(of.size), reason)

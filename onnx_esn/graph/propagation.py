@@ -104,7 +104,7 @@ class Propagation:
         return self.labels.get(name)
 
     def put(
-        self, name: str, x: Labels | None, reason: str = "its whole width is one group"
+        self, name: str, x: Labels | None, reason: str = "its only channel: nothing would be left"
     ) -> None:
         """Set the labels of an output. One that covers the whole tensor cannot go: lock it.
 

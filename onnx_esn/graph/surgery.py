@@ -92,16 +92,29 @@ def edit(model: onnx.ModelProto) -> Iterator[Edit]:
     source = onnx.ModelProto()
     source.CopyFrom(model)
     try:
-        graph = gs.import_onnx(source)
+        with _quiet():
+            graph = gs.import_onnx(source)
     except Exception as error:  # GraphSurgeon raises whatever it trips over
         raise OperationError(f"GraphSurgeon cannot import the model: {error}") from error
     session = Edit(graph, model)
     yield session
     try:
-        exported = gs.export_onnx(graph, do_type_check=False)
+        with _quiet():
+            exported = gs.export_onnx(graph, do_type_check=False)
     except Exception as error:
         raise OperationError(f"GraphSurgeon cannot export the model: {error}") from error
     session.model = _restored(model, exported)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """GraphSurgeon prints warnings about types that it carries all the same (bfloat16)."""
+    logger = gs.logger.G_LOGGER
+    severity, logger.severity = logger.severity, logger.ERROR
+    try:
+        yield
+    finally:
+        logger.severity = severity
 
 
 def _restored(source: onnx.ModelProto, exported: onnx.ModelProto) -> onnx.ModelProto:
