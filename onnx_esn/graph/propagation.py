@@ -169,11 +169,6 @@ class Propagation:
         self.labels[name] = labels
         return True
 
-    def lock_inputs(self, node: onnx.NodeProto, reason: str) -> None:
-        """Lock every label that reaches the node."""
-        for name in node.input:
-            self.space.lock(self.get(name), reason)
-
     def barrier(self, node: onnx.NodeProto, reason: str) -> None:
         """Lock what touches the node; its outputs carry no labels."""
         names = [*node.input, *captured(node)]

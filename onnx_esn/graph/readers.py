@@ -42,23 +42,3 @@ def count_users(model: onnx.ModelProto, places: Places, tensor: str) -> int:
 def readers(model: onnx.ModelProto) -> dict[str, list[int]]:
     """Indices of the nodes that read each tensor, subgraph captures included; −1: graph output."""
     return {name: [index for index, _ in found] for name, found in read_places(model).items()}
-
-
-class Readers:
-    """The readers of every tensor of the main graph, subgraph captures included."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = model
-        self._of = readers(model)
-
-    def of(self, name: str) -> list[int]:
-        """Indices of the nodes that read `name`, ascending; −1 for a graph output."""
-        return self._of.get(name, [])
-
-    def sole(self, name: str) -> onnx.NodeProto | None:
-        """The one node that reads `name`; None where there are several, none, or a graph output."""
-        found = set(self.of(name))
-        if len(found) != 1 or -1 in found:
-            return None
-        node: onnx.NodeProto = self.model.graph.node[found.pop()]
-        return node

@@ -8,31 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_esn.errors import OptionError
+from onnx_esn.graph.batchnorm import BatchNorm, batchnorm_after
 from onnx_esn.graph.channel_groups import Analysis
-from onnx_esn.graph.constants import Constants
-from onnx_esn.graph.evaluate import attributes
-from onnx_esn.graph.layers import Layer
-from onnx_esn.graph.readers import Readers
-from onnx_esn.numerics.signal_norm import batchnorm_gain, l1_norm, signal_norm
+from onnx_esn.graph.readers import readers
+from onnx_esn.numerics.signal_norm import l1_norm, signal_norm
 
 Floats = NDArray[np.float64]
 # (W (M, K), parameters of the BatchNorm that follows or None, measured output variance or None)
-Criterion = Callable[[Floats, "Normalization | None", "Floats | None"], Floats]
+Criterion = Callable[[Floats, BatchNorm | None, Floats | None], Floats]
 
 
-class Normalization:
-    """γ, σ² and ε of a BatchNormalization, (M,)."""
-
-    def __init__(self, gamma: Floats, variance: Floats, epsilon: float) -> None:
-        self.gamma, self.variance, self.epsilon = gamma, variance, epsilon
-
-    @property
-    def gain(self) -> Floats:
-        """γ/√(σ²+ε): what folding multiplies the filter with."""
-        return batchnorm_gain(self.gamma, self.variance, self.epsilon)
-
-
-def _signal_norm(W: Floats, bn: Normalization | None, measured: Floats | None) -> Floats:
+def _signal_norm(W: Floats, bn: BatchNorm | None, measured: Floats | None) -> Floats:
     """‖W_m‖² of the weights before BatchNorm; where it was folded, the variance of the output.
 
     A folded filter W·γ/σ is no measure of its worth: σ grows with ‖W‖, and a dead filter (σ → 0)
@@ -41,12 +27,12 @@ def _signal_norm(W: Floats, bn: Normalization | None, measured: Floats | None) -
     return measured if bn is None and measured is not None else signal_norm(W)
 
 
-def _effective_norm(W: Floats, bn: Normalization | None, measured: Floats | None) -> Floats:
+def _effective_norm(W: Floats, bn: BatchNorm | None, measured: Floats | None) -> Floats:
     """‖W_m·γ/√(σ²+ε)‖²."""
     return signal_norm(W, None if bn is None else bn.gain)
 
 
-def _output_variance(W: Floats, bn: Normalization | None, measured: Floats | None) -> Floats:
+def _output_variance(W: Floats, bn: BatchNorm | None, measured: Floats | None) -> Floats:
     """Variance of the filter's output, BatchNorm's σ² or measured."""
     if bn is not None:
         return bn.variance
@@ -57,12 +43,12 @@ def _output_variance(W: Floats, bn: Normalization | None, measured: Floats | Non
     )
 
 
-def _bn_scale(W: Floats, bn: Normalization | None, measured: Floats | None) -> Floats:
+def _bn_scale(W: Floats, bn: BatchNorm | None, measured: Floats | None) -> Floats:
     """|γ|; 1 for every filter of a layer without BatchNorm."""
     return np.ones(len(W)) if bn is None else np.abs(bn.gamma)
 
 
-def _l1_norm(W: Floats, bn: Normalization | None, measured: Floats | None) -> Floats:
+def _l1_norm(W: Floats, bn: BatchNorm | None, measured: Floats | None) -> Floats:
     """‖W_m‖₁."""
     return l1_norm(W)
 
@@ -77,26 +63,15 @@ CRITERIA: dict[str, Criterion] = {
 MEASURED = ("signal-norm", "output-variance")
 
 
-def normalization(constants: Constants, readers: Readers, layer: Layer) -> Normalization | None:
-    """The BatchNormalization that alone reads the layer, or None."""
-    node = readers.sole(layer.output)
-    if node is None or node.op_type != "BatchNormalization":
-        return None
-    names = (node.input[1], node.input[4])
-    if any(n not in constants for n in names):
-        return None
-    gamma, var = (constants.value(n).astype(np.float64) for n in names)
-    return Normalization(gamma, var, float(attributes(node).get("epsilon", 1e-5)))
-
-
 def unnormalized_outputs(analysis: Analysis) -> dict[str, int]:
     """Outputs (with channel axis) of layers that no BatchNormalization follows."""
-    readers = Readers(analysis.model)
+    users, constants = readers(analysis.model), analysis.constants
     first = analysis.first_labels
     return {
         x.output: x.channel_axis
         for x in analysis.layers
-        if x.index in first and normalization(analysis.constants, readers, x) is None
+        if x.index in first
+        and batchnorm_after(analysis.model, users, analysis.constants, x) is None
     }
 
 
@@ -119,14 +94,14 @@ def class_scores(
     score = CRITERIA[criterion]
     total = np.zeros(len(analysis.classes))
     count = np.zeros(len(analysis.classes))
-    readers = Readers(analysis.model)
+    users = readers(analysis.model)
     first_labels = analysis.first_labels
     for layer in analysis.layers:
         first = first_labels.get(layer.index)
         if first is None:
             continue
         W = layer.as_filters(analysis.constants.value(layer.weight)).astype(np.float64)
-        bn = normalization(analysis.constants, readers, layer)
+        bn = batchnorm_after(analysis.model, users, analysis.constants, layer)
         norms = score(W, bn, (variances or {}).get(layer.output))
         mean = norms.mean()
         norms = norms / mean if mean > 0 else norms
