@@ -70,8 +70,7 @@ def unnormalized_outputs(analysis: Analysis) -> dict[str, int]:
     return {
         x.output: x.channel_axis
         for x in analysis.layers
-        if x.index in first
-        and batchnorm_after(analysis.model, users, analysis.constants, x) is None
+        if x.index in first and batchnorm_after(analysis.model, users, constants, x) is None
     }
 
 
