@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from onnx_esn.pipeline import CompressionResult as CompressionResult
     from onnx_esn.pipeline import compress as compress
     from onnx_esn.plans import PruningPlan as PruningPlan
+    from onnx_esn.plans import PruningRatios as PruningRatios
     from onnx_esn.plans import QuantizationPlan as QuantizationPlan
     from onnx_esn.search.sweep import sweep as sweep
     from onnx_esn.verbs import annotate as annotate
@@ -57,6 +58,7 @@ _HOME = {
     "recalibrate": "verbs",
     "write_model": "verbs",
     "PruningPlan": "plans",
+    "PruningRatios": "plans",
     "QuantizationPlan": "plans",
     "sweep": "search.sweep",
 }

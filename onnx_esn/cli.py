@@ -1,7 +1,7 @@
 """The command line: one command a verb, no logic of its own.
 
-Only this file prints and exits. Everything heavy is imported inside the commands, so that
-`--help` answers at once.
+Everything heavy is imported inside the commands, so that `--help` answers at once. `cli_options`
+has the options, `cli_output` prints and exits.
 """
 
 from __future__ import annotations
@@ -9,119 +9,28 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from onnx_esn import __version__
 from onnx_esn import cli_options as options
-from onnx_esn.errors import InputError, OnnxEsnError, OptionError
-
-if TYPE_CHECKING:
-    import onnx
-    from rich.console import RenderableType
-
-    from onnx_esn.passes.base import PassResult
+from onnx_esn.cli_output import Output, finish, guarded, open_model
+from onnx_esn.errors import OptionError
 
 F = TypeVar("F", bound=Callable[..., Any])
-Progress = Callable[[str, int, int], None]
-
-
-class Output:
-    """What the shared options say about printing."""
-
-    def __init__(self, quiet: bool, verbose: int, as_json: bool) -> None:
-        self.quiet, self.as_json = quiet, as_json
-        level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
-        if verbose > 1:
-            level = logging.DEBUG
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_LevelFirst())
-        root = logging.getLogger("onnx_esn")
-        root.handlers[:] = [handler]
-        root.setLevel(level)
-        root.propagate = False
-
-    def say(self, *things: RenderableType) -> None:
-        """Print for people, on stdout; nothing with --json or --quiet."""
-        if self.quiet or self.as_json:
-            return
-        from rich.console import Console
-
-        piped = not sys.stdout.isatty()
-        console = Console(highlight=False, width=100 if piped else None, no_color=piped or None)
-        for thing in things:
-            # A line stays a line in a pipe, for those who search it.
-            console.print(thing, soft_wrap=isinstance(thing, str) and piped)
-
-    def document(self, document: object) -> None:
-        """Print the one JSON document, with --json."""
-        if self.as_json:
-            click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
-
-    @contextmanager
-    def progress(self) -> Iterator[Progress | None]:
-        """A progress bar on a terminal's stderr; silent everywhere else."""
-        if self.quiet or not sys.stderr.isatty():
-            yield None
-            return
-        from rich.console import Console
-        from rich.progress import Progress as Bar
-
-        with Bar(console=Console(stderr=True), transient=True) as bar:
-            tasks: dict[str, Any] = {}
-
-            def show(what: str, done: int, of: int) -> None:
-                if what not in tasks:
-                    tasks[what] = bar.add_task(what, total=of)
-                bar.update(tasks[what], completed=done, total=of)
-
-            yield show
-
-
-class _LevelFirst(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {record.getMessage()}"
 
 
 def command(example: str) -> Callable[[F], click.Command]:
-    """A verb: shared options, an example in its help, errors as one line and an exit code."""
+    """A verb, with an example in its help."""
 
     def wrap(function: F) -> click.Command:
-        @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
-        @click.option("--verbose", "-v", count=True, help="Say more; twice: debug.")
-        @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-        @functools.wraps(function)
-        def run(*args: Any, quiet: bool, verbose: int, as_json: bool, **kwargs: Any) -> None:
-            try:
-                function(Output(quiet, verbose, as_json), *args, **kwargs)
-            except OnnxEsnError as error:
-                _fail(str(error), 2 if isinstance(error, InputError) else 1)
-            except KeyboardInterrupt:
-                _fail("interrupted", 130)
-            except MemoryError:
-                _fail("out of memory; a smaller --batch-size needs less", 1)
-            except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
-                raise
-            except Exception as error:
-                if verbose > 1:
-                    raise
-                _fail(f"internal error: {type(error).__name__}: {error} (-vv shows where)", 1)
-
-        return cli.command(
-            name=function.__name__.rstrip("_"), epilog=f"Example:  onnx-esn {example}"
-        )(run)
+        name = function.__name__.rstrip("_")
+        return cli.command(name=name, epilog=f"Example:  onnx-esn {example}")(guarded(function))
 
     return wrap
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    click.echo("error: " + " ".join(message.split()), err=True)
-    sys.exit(code)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -132,14 +41,25 @@ def cli() -> None:
 
 @command("inspect model.onnx --input-shape 1,3,224,224")
 @options.model_argument
+@click.option("--groups", is_flag=True, help="Show the channel groups; with -v, their layers.")
+@click.option(
+    "--ratios-out",
+    type=click.Path(path_type=Path),
+    help="Write a file for `prune --plan`: every layer that can be pruned, with ratio 0.",
+)
 @options.shape_option
-def inspect(out: Output, model: Path, input_shape: Sequence[Any]) -> None:
+def inspect(out: Output, model: Path, groups: bool, ratios_out: Path | None, **given: Any) -> None:
     """Show what each layer costs (MACs, bits, ESN) and which channels can be pruned."""
+    from onnx_esn.graph.model_file import write_text
     from onnx_esn.passes.inspection import inspect as run
-    from onnx_esn.report.tables import inspection_tables
+    from onnx_esn.report.tables import group_table, inspection_tables
 
-    inspection = run(_open(model), input_shape=_shape(input_shape))
-    out.say(inspection_tables(inspection))
+    inspection = run(open_model(model, ratios_out), **given)
+    found = inspection.groups or ()
+    out.say(group_table(found, members=out.verbose) if groups else inspection_tables(inspection))
+    if ratios_out is not None:
+        write_text(inspection.ratios().to_json(), ratios_out)
+        out.say(f"wrote {ratios_out}")
     out.document(inspection.to_document())
 
 
@@ -147,8 +67,8 @@ def inspect(out: Output, model: Path, input_shape: Sequence[Any]) -> None:
 @options.model_argument
 @options.output_option
 @options.prune_options
-@options.plan_options
-@options.exclude_option
+@options.plan_options("Replay a plan, or follow a file of ratios.")
+@options.layers_options
 @options.images_options(required=False)
 @options.shape_option
 @click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
@@ -157,15 +77,14 @@ def prune(
     model: Path,
     output: Path,
     plan_out: Path | None,
-    input_shape: Sequence[Any],
     **given: Any,
 ) -> None:
     """Remove filters and everything coupled to them."""
     from onnx_esn import verbs
 
-    source = _open(model, output, plan_out)
-    result = verbs.prune(source, input_shape=_shape(input_shape), **given)
-    _finish(out, "prune", result, source, output, plan_out)
+    source = open_model(model, output, plan_out)
+    result = verbs.prune(source, **given)
+    finish(out, "prune", result, source, output, plan_out)
 
 
 @command("recalibrate small.onnx -o better.onnx --images photos/ --reference model.onnx")
@@ -181,21 +100,21 @@ def recalibrate(out: Output, model: Path, output: Path, images: Path, **given: A
     """Bring per-channel means and variances back, on unlabeled images."""
     from onnx_esn import verbs
 
-    source = _open(model, output)
+    source = open_model(model, output)
     with out.progress() as progress:
         result = verbs.recalibrate(source, images, progress=progress, **given)
-    _finish(out, "recalibrate", result, source, output)
+    finish(out, "recalibrate", result, source, output)
 
 
 @command("quantize model.onnx -o q.onnx --target-cost 10% --images photos/")
 @options.model_argument
 @options.output_option
 @options.bits_options
-@options.plan_options
+@options.plan_options("Replay a plan.")
 @options.images_options(required=False)
 @click.option("--reference", type=click.Path(path_type=Path), help="Model to recalibrate towards.")
 @click.option("--format", default="fake", show_default=True, type=click.Choice(["fake"]))
-@options.exclude_option
+@options.layers_options
 @options.shape_option
 @options.run_options
 def quantize(
@@ -203,29 +122,28 @@ def quantize(
     model: Path,
     output: Path,
     plan_out: Path | None,
-    input_shape: Sequence[Any],
     **given: Any,
 ) -> None:
     """Quantize weights filter-wise with the mid-rise quantizer."""
     from onnx_esn import verbs
 
-    source = _open(model, output, plan_out)
+    source = open_model(model, output, plan_out)
     with out.progress() as progress:
-        result = verbs.quantize(source, input_shape=_shape(input_shape), progress=progress, **given)
-    _finish(out, "quantize", result, source, output, plan_out)
+        result = verbs.quantize(source, progress=progress, **given)
+    finish(out, "quantize", result, source, output, plan_out)
 
 
 @command("annotate model.onnx -o annotated.onnx")
 @options.model_argument
 @options.output_option
 @options.shape_option
-def annotate(out: Output, model: Path, output: Path, input_shape: Sequence[Any]) -> None:
+def annotate(out: Output, model: Path, output: Path, **given: Any) -> None:
     """Write each layer's cost into the model's metadata."""
     from onnx_esn import verbs
 
-    source = _open(model, output)
-    result = verbs.annotate(source, input_shape=_shape(input_shape))
-    _finish(out, "annotate", result, source, output)
+    source = open_model(model, output)
+    result = verbs.annotate(source, **given)
+    finish(out, "annotate", result, source, output)
 
 
 @command("compress model.onnx -o small.onnx --images photos/ --target-cost 10%")
@@ -234,7 +152,7 @@ def annotate(out: Output, model: Path, output: Path, input_shape: Sequence[Any])
 @options.images_options(required=True)
 @options.bits_options
 @options.prune_options
-@options.exclude_option
+@options.layers_options
 @options.labels_option
 @options.evaluation_option
 @click.option("--report", type=click.Path(path_type=Path), help="Write all figures as JSON.")
@@ -246,7 +164,6 @@ def compress(
     output: Path,
     images: Path,
     report: Path | None,
-    input_shape: Sequence[Any],
     **given: Any,
 ) -> None:
     """Prune, recalibrate, quantize, recalibrate, annotate; compare before and after."""
@@ -255,11 +172,9 @@ def compress(
     from onnx_esn.report.summaries import result_document, summary
     from onnx_esn.report.tables import comparison_table, skipped_table
 
-    source = _open(model, output, report)
+    source = open_model(model, output, report)
     with out.progress() as progress:
-        result = pipeline.compress(
-            source, images, input_shape=_shape(input_shape), progress=progress, **given
-        )
+        result = pipeline.compress(source, images, progress=progress, **given)
     outputs = {"model": str(output)}
     document = result_document("compress", result.stages, outputs)
     document["evaluation"] = None if result.evaluation is None else result.evaluation.to_document()
@@ -291,7 +206,6 @@ def evaluate(
     out: Output,
     models: Sequence[Path],
     images: Path,
-    input_shape: Sequence[Any],
     **given: Any,
 ) -> None:
     """Compare models: cost, size, latency, agreement, accuracy."""
@@ -299,12 +213,11 @@ def evaluate(
     from onnx_esn.report.tables import comparison_table
 
     for model in models:
-        _open(model)
+        open_model(model)
     with out.progress() as progress:
         comparison = run(
             list(models),
             images,
-            input_shape=_shape(input_shape),
             progress=progress and functools.partial(progress, "evaluate"),
             **given,
         )
@@ -342,7 +255,7 @@ def sweep(out: Output, model: Path, images: Path, output: Path, **given: Any) ->
     from onnx_esn.report.tables import sweep_table
     from onnx_esn.search.sweep import sweep as run
 
-    _open(model)
+    open_model(model)
     with out.progress() as progress:
         show = progress and functools.partial(progress, "points")
         result = run(model, images, output, progress=show, **given)
@@ -354,57 +267,6 @@ def sweep(out: Output, model: Path, images: Path, output: Path, **given: Any) ->
     except OptionError as error:
         logging.getLogger("onnx_esn").warning("no plot: %s", error)
     out.document(document)
-
-
-def _open(model: Path, *outputs: Path | None) -> onnx.ModelProto:
-    """Open the model, once it is clear that the outputs have a place to go."""
-    from onnx_esn.verbs import opened
-
-    for output in (o for o in outputs if o is not None):
-        if output.is_dir():
-            raise OptionError(f"{output}: is a folder; name a file to write")
-        if not output.parent.is_dir():
-            raise OptionError(f"{output}: its folder does not exist; create it first")
-        if output.exists() and model.exists() and output.samefile(model):
-            raise OptionError(f"{output}: is the input itself; write to another file")
-    return opened(model)
-
-
-def _shape(given: Sequence[tuple[str, tuple[int, ...]]]) -> Any:
-    if not given:
-        return None
-    if len(given) == 1 and not given[0][0]:
-        return given[0][1]
-    if any(not name for name, _ in given):
-        raise OptionError("several --input-shape: write each as NAME:1,3,224,224")
-    return dict(given)
-
-
-def _finish(
-    out: Output,
-    verb: str,
-    result: PassResult,
-    source: onnx.ModelProto,
-    output: Path,
-    plan_out: Path | None = None,
-) -> None:
-    """Write the model and the plan, then say what happened."""
-    from onnx_esn.graph.model_file import write_text
-    from onnx_esn.report.summaries import result_document, summary
-    from onnx_esn.report.tables import skipped_table
-    from onnx_esn.verbs import write_model
-
-    outputs = {"model": str(output)}
-    write_model(result.model, output, source)
-    if plan_out is not None and result.plan is not None:
-        write_text(result.plan.to_json(), plan_out)
-        outputs["plan"] = str(plan_out)
-    out.say(*summary(verb, result))
-    skipped = skipped_table(result.skipped)
-    if skipped is not None:
-        out.say("", skipped)
-    out.say("wrote " + ", ".join(outputs.values()))
-    out.document(result_document(verb, [(verb, result)], outputs))
 
 
 def main() -> None:

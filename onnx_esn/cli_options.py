@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,6 +59,17 @@ def stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
     return wrap
 
 
+def _shapes(ctx: click.Context, param: click.Parameter, given: Sequence[Any]) -> Any:
+    """One nameless shape as it is, several by name, None for none."""
+    if not given:
+        return None
+    if len(given) == 1 and not given[0][0]:
+        return given[0][1]
+    if any(not name for name, _ in given):
+        raise click.BadParameter("with several, write each as NAME:1,3,224,224")
+    return dict(given)
+
+
 model_argument = click.argument("model", type=click.Path(path_type=Path))
 output_option = click.option(
     "--output", "-o", required=True, type=click.Path(path_type=Path), help="File to write."
@@ -67,6 +78,7 @@ shape_option = click.option(
     "--input-shape",
     type=Shape(),
     multiple=True,
+    callback=_shapes,
     metavar="[NAME:]1,3,224,224",
     help="Size of dynamic axes; once per input.",
 )
@@ -119,6 +131,14 @@ prune_options = stacked(
         "--round-to", default=1, show_default=True, type=click.IntRange(1), help="Width multiple."
     ),
     click.option(
+        "--min-width",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Filters that every layer keeps.",
+    ),
+    click.option("--exact", is_flag=True, help="First remove what changes nothing."),
+    click.option(
         "--absorb",
         default="mean",
         show_default=True,
@@ -126,8 +146,13 @@ prune_options = stacked(
         help="What of removed channels goes into their consumers' biases.",
     ),
 )
-exclude_option = click.option(
-    "--exclude", multiple=True, metavar="PATTERN", help="Layers to leave alone (* and ?)."
+layers_options = stacked(
+    click.option(
+        "--only", multiple=True, metavar="PATTERN", help="Leave all other layers alone (* and ?)."
+    ),
+    click.option(
+        "--exclude", multiple=True, metavar="PATTERN", help="Layers to leave alone (* and ?)."
+    ),
 )
 evaluation_option = click.option(
     "--eval-images",
@@ -143,7 +168,13 @@ bits_options = stacked(
 labels_option = click.option(
     "--labels", type=click.Path(path_type=Path), help="CSV with file,label."
 )
-plan_options = stacked(
-    click.option("--plan", type=click.Path(path_type=Path), help="Replay a plan."),
-    click.option("--plan-out", type=click.Path(path_type=Path), help="Write the decision as JSON."),
-)
+
+
+def plan_options(what: str) -> Callable[[F], F]:
+    """--plan and --plan-out."""
+    return stacked(
+        click.option("--plan", type=click.Path(path_type=Path), help=what),
+        click.option(
+            "--plan-out", type=click.Path(path_type=Path), help="Write the decision as JSON."
+        ),
+    )

@@ -60,7 +60,10 @@ def compress(
     criterion: str = "signal-norm",
     scope: str = "layer",
     round_to: int = 1,
+    min_width: int = 1,
+    exact: bool = False,
     absorb: str = "mean",
+    only: Sequence[str] = (),
     exclude: Sequence[str] = (),
     recipe: str | Path | Recipe | None = None,
     labels: str | Path | npt.NDArray[Any] | None = None,
@@ -82,8 +85,10 @@ def compress(
         pruned: the `pruning` of an earlier result with the same model, images and pruning options,
             taken over instead of pruning again.
         ratio, target_macs: how much to prune (at most one; none: no pruning).
+        exact: first remove what changes nothing.
         bits, target_cost: how to quantize (exactly one). A percentage refers to the input model.
-        criterion, scope, round_to, absorb, exclude: see `Prune`; `Quantize` excludes the same.
+        criterion, scope, round_to, min_width, absorb: see `Prune`.
+        only, exclude: see `Prune`; the same layers are not quantized.
         input_shape: sizes of dynamic axes.
         batch_size, threads: for running the images.
         latency: measure latency for the closing figures.
@@ -113,24 +118,29 @@ def compress(
             progress(name, 1, 1)
         return result
 
-    if pruned is None and (ratio or target_macs is not None):
+    lossy = bool(ratio) or target_macs is not None
+    if pruned is None and (lossy or exact):
         pruner = Prune(
             ratio=ratio,
             target_macs=target_macs,
             criterion=criterion,
             scope=scope,
             round_to=round_to,
+            min_width=min_width,
+            only=tuple(only),
             exclude=tuple(exclude),
+            exact=exact,
             absorb=absorb,
             images=dataset,
             input_shapes=shapes,
             batch_size=batch_size,
         )
-        if run("prune", pruner).modified:
+        if run("prune", pruner).modified and lossy:
             run("recalibrate", _towards(source, dataset, batch_size, threads, progress))
     quantizer = Quantize(
         bits=bits,
         target_cost=target_cost,
+        only=tuple(only),
         exclude=tuple(exclude),
         reference=source,
         input_shape=shapes,

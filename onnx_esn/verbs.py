@@ -20,7 +20,7 @@ from onnx_esn.passes.bit_budget import QuantizeToBudget
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize
 from onnx_esn.passes.recalibration import Recalibrate
-from onnx_esn.plans import PruningPlan, QuantizationPlan
+from onnx_esn.plans import PruningPlan, PruningRatios, QuantizationPlan, load_pruning
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +55,14 @@ def prune(
     *,
     ratio: float | None = None,
     target_macs: str | float | None = None,
-    plan: PruningPlan | str | Path | None = None,
+    plan: PruningPlan | PruningRatios | str | Path | None = None,
     criterion: str = "signal-norm",
     scope: str = "layer",
     round_to: int = 1,
+    min_width: int = 1,
+    only: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    exact: bool = False,
     absorb: str = "mean",
     images: Source | None = None,
     recipe: str | Path | Recipe | None = None,
@@ -68,22 +71,27 @@ def prune(
 ) -> PassResult:
     """Remove filters; see `onnx_esn.passes.pruning.Prune` for the arguments."""
     loaded = opened(model)
+    decided = None if plan is None else load_pruning(plan)
     step = Prune(
         ratio=ratio,
         target_macs=target_macs,
-        plan=plan,
+        plan=decided,
         criterion=criterion,
         scope=scope,
         round_to=round_to,
+        min_width=min_width,
+        only=tuple(only),
         exclude=tuple(exclude),
+        exact=exact,
         absorb=absorb,
         images=open_images(loaded, images, recipe),
         input_shapes=named_shapes(loaded, input_shape),
         batch_size=batch_size,
     )
     result = _changed(step, loaded)
-    if not result.modified and (ratio or target_macs is not None):
-        log.warning("nothing was removed: ask for more, or for a smaller round_to")
+    asked = ratio or target_macs is not None or isinstance(decided, PruningRatios)
+    if not result.modified and asked:
+        log.warning("nothing was removed: ask for more, or for less with round_to and min_width")
     return result
 
 
@@ -118,6 +126,7 @@ def quantize(
     bits: int | None = None,
     target_cost: str | float | None = None,
     plan: QuantizationPlan | str | Path | None = None,
+    only: Sequence[str] = (),
     exclude: Sequence[str] = (),
     images: Source | None = None,
     recipe: str | Path | Recipe | None = None,
@@ -133,7 +142,7 @@ def quantize(
 
     Args:
         model: path or model.
-        bits, target_cost, plan, exclude: see `onnx_esn.passes.quantization.Quantize`.
+        bits, target_cost, plan, only, exclude: see `onnx_esn.passes.quantization.Quantize`.
         images, recipe: calibration set; None quantizes without any.
         reference: what to recalibrate towards; None: the input model.
         cost_of: the model a percentage in `target_cost` refers to; None: the input model.
@@ -151,6 +160,7 @@ def quantize(
             bits=bits,
             target_cost=target_cost,
             plan=plan,
+            only=tuple(only),
             exclude=tuple(exclude),
             reference=cost_of,
             input_shape=shapes,

@@ -23,19 +23,24 @@ class Case:
         build: makes the model.
         prunable: names of layers of which some filters must be removable.
         locked: part of a reason that must be given for some channel, or "".
+        stays: names of layers that must keep all their filters.
+        open: what is still missing to reach `prunable`, or "": the expectation must fail then.
     """
 
     build: Callable[[], onnx.ModelProto]
     prunable: tuple[str, ...]
     locked: str
+    stays: tuple[str, ...] = ()
+    open: str = ""
 
 
 MODELS: dict[str, Case] = {}
 
 
-def graph(*prunable, locked=""):
+def graph(*prunable, locked="", stays=(), open=""):
     def register(build):
-        MODELS[build.__name__] = Case(build, prunable, locked)
+        assert build.__name__ not in MODELS
+        MODELS[build.__name__] = Case(build, prunable, locked, tuple(stays), open)
         return build
 
     return register
@@ -375,4 +380,14 @@ def unflatten():
     return net.model(net.head(y, 4))
 
 
-from tests import models_blocks, models_storage  # noqa: E402, F401  (they register theirs)
+from tests import (  # noqa: E402  (they register theirs)
+    models_attention,  # noqa: F401
+    models_blocks,  # noqa: F401
+    models_control,  # noqa: F401
+    models_families,  # noqa: F401
+    models_files,  # noqa: F401
+    models_heads,  # noqa: F401
+    models_operators,  # noqa: F401
+    models_quantized,  # noqa: F401
+    models_storage,  # noqa: F401
+)

@@ -11,10 +11,12 @@ class Net:
     """Builds a model node by node; every method returns the name of what it made.
 
     Weights come from a seeded generator, scaled so that signals neither die nor explode.
+    `prefix` begins every name: a body of If, Loop or Scan has a builder of its own.
     """
 
-    def __init__(self, *shape, batch="N", opset=17, ir=8, dtype=np.float32, seed=0):
+    def __init__(self, *shape, batch="N", opset=17, ir=8, dtype=np.float32, seed=0, prefix=""):
         self.rng = np.random.default_rng(seed)
+        self.prefix = prefix
         self.opset, self.ir, self.dtype = opset, ir, np.dtype(dtype)
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
@@ -26,17 +28,25 @@ class Net:
             self.input("x", batch, *shape)
 
     def input(self, name, *shape):
-        elem = helper.np_dtype_to_tensor_dtype(self.dtype)
-        self.inputs.append(helper.make_tensor_value_info(name, elem, shape))
+        self.inputs.append(self.info(name, *shape))
         return name
+
+    def info(self, name, *shape, dtype=None):
+        """A declaration of a tensor."""
+        elem = helper.np_dtype_to_tensor_dtype(np.dtype(dtype or self.dtype))
+        return helper.make_tensor_value_info(name, elem, shape)
 
     def store(self, array, name=None):
         """An initializer; floats take the type of the model."""
         array = np.asarray(array)
         if array.dtype.kind == "f":
             array = array.astype(self.dtype)
-        name = name or f"t{len(self.tensors)}"
-        self.tensors.append(numpy_helper.from_array(array, name))
+        return self.raw(array, name)
+
+    def raw(self, array, name=None):
+        """An initializer of exactly this type."""
+        name = name or f"{self.prefix}t{len(self.tensors)}"
+        self.tensors.append(numpy_helper.from_array(np.asarray(array), name))
         return name
 
     def ints(self, *values):
@@ -44,8 +54,7 @@ class Net:
 
     def declare(self, name, *shape):
         """Declare the shape of a tensor that no inference can work out."""
-        elem = helper.np_dtype_to_tensor_dtype(self.dtype)
-        self.declared.append(helper.make_tensor_value_info(name, elem, shape))
+        self.declared.append(self.info(name, *shape))
 
     def weight(self, *shape, fan_in, name=None):
         return self.store(self.rng.normal(size=shape) * np.sqrt(1.5 / fan_in), name)
@@ -55,7 +64,7 @@ class Net:
 
     def op(self, op_type, *inputs, outputs=1, name=None, domain="", **attrs):
         """Any node; its only output, or a tuple of them."""
-        name = name or f"{op_type.lower()}_{len(self.nodes)}"
+        name = name or f"{self.prefix}{op_type.lower()}_{len(self.nodes)}"
         outs = [f"{name}_out{i or ''}" for i in range(outputs)]
         self.nodes.append(helper.make_node(op_type, inputs, outs, name, domain=domain, **attrs))
         return outs[0] if outputs == 1 else tuple(outs)
@@ -115,6 +124,12 @@ class Net:
     def head(self, x, c, classes=3):
         """Global average pooling, Flatten, Gemm."""
         return self.gemm(self.op("Flatten", self.op("GlobalAveragePool", x)), c, classes)
+
+    def body(self, *outputs):
+        """What was built, as a body of If, Loop or Scan; outputs are declarations."""
+        return helper.make_graph(
+            self.nodes, f"{self.prefix}body", self.inputs, outputs, self.tensors
+        )
 
     def model(self, *outputs, types=None, shapes=None):
         """The model; `types` and `shapes` by name for outputs that inference cannot settle."""

@@ -83,6 +83,56 @@ def test_inspect_json_is_one_document() -> None:
     assert len(document["layers"]) == 16
 
 
+def test_inspect_groups() -> None:
+    text = run("inspect", MODEL).stdout
+    assert "336 of 346 channels can be removed (--groups lists them)" in text
+    text = run("inspect", MODEL, "--groups").stdout
+    assert "conv/Conv +2" in text
+    assert "kernel" not in text, "one table, not two"
+    assert "stage1/block2/conv2/Conv" not in text
+    assert "stage1/block2/conv2/Conv" in run("inspect", MODEL, "--groups", "-v").stdout
+    whole = run("inspect", MODEL, "--json").stdout
+    assert run("inspect", MODEL, "--groups", "--json").stdout == whole
+    group = json.loads(whole)["groups"][0]
+    assert (group["granularity"], group["prunable_filters"]) == (1, 48)
+
+
+def test_ratios_from_a_starting_file(tmp_path: Path) -> None:
+    file, out, plan = (tmp_path / name for name in ("ratios.json", "p.onnx", "plan.json"))
+    assert f"wrote {file}" in run("inspect", MODEL, "--ratios-out", file).stdout
+    document = json.loads(file.read_text())
+    document["ratios"]["stage3*"] = 0.5
+    file.write_text(json.dumps(document))
+    text = run("prune", MODEL, "-o", out, "--plan", file, "--plan-out", plan).stdout
+    assert "removed 160 of 560" in text
+    again = tmp_path / "again.onnx"
+    run("prune", MODEL, "-o", again, "--plan", plan)
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_only_some_layers(tmp_path: Path) -> None:
+    args = ["--only", "stage3*", "--only", "conv*", "--exclude", "stage3.block2*"]
+    out = tmp_path / "p.onnx"
+    done = run("prune", MODEL, "-o", out, "--ratio", 0.5, *args, "--min-width", 40, "--json")
+    details = json.loads(done.stdout)["stages"][0]["details"]
+    assert (details["filters_prunable"], details["filters_removed"]) == (64, 24)
+    done = run("quantize", MODEL, "-o", out, "--bits", 4, "--only", "stage3*", "--json")
+    assert json.loads(done.stdout)["stages"][0]["details"]["quantized_layers"] == 5
+
+
+def test_prune_exact(tmp_path: Path) -> None:
+    out = tmp_path / "p.onnx"
+    text = run("prune", MODEL, "-o", out, "--ratio", 0, "--exact").stdout
+    assert "0 of them without loss" in text
+
+
+def test_a_hint_at_slow_widths(tmp_path: Path) -> None:
+    out = tmp_path / "p.onnx"
+    assert "try --round-to 8" in run("prune", MODEL, "-o", out, "--ratio", 0.3).stdout
+    text = run("prune", MODEL, "-o", out, "--ratio", 0.3, "--round-to", 4).stdout
+    assert "try --round-to" not in text
+
+
 def test_prune_then_replay_gives_the_same_bytes(tmp_path: Path, few: str) -> None:
     a, b, plan = tmp_path / "a.onnx", tmp_path / "b.onnx", tmp_path / "plan.json"
     run("prune", MODEL, "-o", a, "--ratio", 0.3, "--images", few, "--plan-out", plan)
@@ -229,6 +279,9 @@ def test_read_only_folder(tmp_path: Path) -> None:
         (["prune", MODEL, "-o", "OUT", "--ratio", "1.5"], "not a fraction"),
         (["prune", MODEL, "-o", "OUT", "--target-macs", "lots"], "not a target"),
         (["prune", MODEL, "-o", "OUT", "--ratio", ".3", "--exclude", "*zzz"], "matches no layer"),
+        (["prune", MODEL, "-o", "OUT", "--ratio", ".3", "--only", "stge3*"], "close names: stage3"),
+        (["prune", MODEL, "-o", "OUT", "--ratio", ".3", "--min-width", "0"], "min-width"),
+        (["quantize", MODEL, "-o", "OUT", "--bits", "4", "--only", "*zzz"], "matches no layer"),
         (["prune", MODEL, "-o", "OUT", "--ratio", ".3", "--criterion", "magic"], "signal-norm"),
         (["quantize", MODEL, "-o", "OUT", "--bits", "9"], "1 to 8"),
         (["quantize", MODEL, "-o", "OUT"], "exactly one"),
@@ -237,6 +290,7 @@ def test_read_only_folder(tmp_path: Path) -> None:
         (["compress", MODEL, "-o", "OUT", "--images", "/nowhere", "--bits", "4"], "/nowhere"),
         (["inspect", MODEL, "--input-shape", "1,3,224,224"], "does not fit"),
         (["inspect", MODEL, "--input-shape", "big"], "not a shape"),
+        (["inspect", MODEL, *["--input-shape", "1,1,28,28"] * 2], "NAME:1,3,224,224"),
         (["prune", MODEL, "-o", "OUT", "--plan", "/nowhere.json"], "no such plan"),
     ],
 )

@@ -57,7 +57,7 @@ def _add(session: Edit, node: gs.Node, delta: BiasDelta) -> None:
     dtype = helper.tensor_dtype_to_np_dtype(delta.type)
     old = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
     scale = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
-    if node.op == "MatMul" or (old is not None and not isinstance(old, gs.Constant)):
+    if node.op in ("MatMul", "Einsum") or (old is not None and not isinstance(old, gs.Constant)):
         # There is no bias, or it is computed: add behind.
         value = delta.laid().astype(dtype)
         session.insert_after(output, "Add", [session.constant(f"{output}_bias", value)])

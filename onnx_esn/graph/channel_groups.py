@@ -7,7 +7,7 @@ classes that share layers: the width of a layer, or of a residual stream with al
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,19 +16,24 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from onnx_esn.graph.channel_labels import Classes, Labels, Mask, make_rectangular
+from onnx_esn.graph.bodies import ENTER, flattened, restored
+from onnx_esn.graph.channel_labels import Classes, Labels, Mask, known_locks, make_rectangular
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.layers import Layer, find_layers
 from onnx_esn.graph.node_names import unique_names
 from onnx_esn.graph.propagation import Propagation, propagate
 from onnx_esn.graph.rules import RULES
 from onnx_esn.graph.shapes import (
+    COUNTING,
     Facts,
-    data_inputs,
-    declared_shape,
-    guessed_facts,
     infer_facts,
 )
+from onnx_esn.graph.size_check import lock_what_moves
+from onnx_esn.graph.standard_form import standard_form
+from onnx_esn.graph.two_sizes import two_sizes
+
+# Each walk knows more of what is locked, and labels layers that a locked axis kept from it.
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,8 @@ class Analysis:
     """Everything known of a model's channels.
 
     Attributes:
-        model: the model, unchanged.
+        source: the model as it was given.
+        model: the model that the labels speak of: in standard operators, its bodies laid open.
         constants: its constant tensors.
         facts: shapes and values at one batch size …
         other: … and at another: a shape value that differs between the two moves with the batch
@@ -88,6 +94,7 @@ class Analysis:
         groups: the groups.
     """
 
+    source: onnx.ModelProto
     model: onnx.ModelProto
     constants: Constants
     facts: Facts
@@ -98,9 +105,18 @@ class Analysis:
     groups: tuple[Group, ...]
 
     @cached_property
+    def executable(self) -> onnx.ModelProto:
+        """The labelled model with its bodies closed."""
+        return restored(self.model)
+
+    @cached_property
     def layers(self) -> list[Layer]:
         """The weight-bearing layers, in graph order."""
-        return find_layers(self.model, self.constants, self.facts)
+        layers = find_layers(self.model, self.constants, self.facts)
+        if not any(node.op_type in COUNTING for node in self.model.graph.node):
+            return layers
+        certain = infer_facts(self.model, self.facts.sizes, self.constants).shapes
+        return [x if x.output in certain else replace(x, macs_per_filter=None) for x in layers]
 
     @cached_property
     def names(self) -> list[str]:
@@ -141,18 +157,20 @@ def analyse(
         shapes: input shapes for dynamic axes other than the batch.
         locks: labels to lock in addition, with the reason.
     """
+    source, model = model, flattened(standard_form(model, shapes=shapes))
     constants = Constants(model)
-    facts = guessed_facts(model, constants, batch=2, shapes=shapes)
-    return _labelled(model, constants, facts, _other_facts(model, constants, facts), locks)
+    facts, other = two_sizes(model, constants, shapes)
+    return _labelled(source, model, constants, facts, other, locks)
 
 
 def analyse_again(analysis: Analysis, locks: Sequence[tuple[NDArray[np.int64], str]]) -> Analysis:
     """The same model with other `locks`: shapes and constants are known already."""
     a = analysis
-    return _labelled(a.model, a.constants, a.facts, a.other, locks)
+    return _labelled(a.source, a.model, a.constants, a.facts, a.other, locks)
 
 
 def _labelled(
+    source: onnx.ModelProto,
     model: onnx.ModelProto,
     constants: Constants,
     facts: Facts,
@@ -160,47 +178,37 @@ def _labelled(
     locks: Sequence[tuple[NDArray[np.int64], str]],
 ) -> Analysis:
     propagation = propagate(model, constants, facts, RULES)
+    for _ in range(_ROUNDS):
+        if not _has_unlabelled_layers(propagation):
+            break
+        known = known_locks(propagation.space, propagation.space.classes())
+        propagation = propagate(model, constants, facts, RULES, known)
+    lock_what_moves(propagation, other, RULES)
     for labels, reason in locks:
         propagation.space.lock(labels, reason)
     arrays = [*propagation.labels.values(), *(c.labels for c in propagation.claims)]
     coupled = propagation.space.classes()
     classes = make_rectangular(propagation.space, arrays, coupled)
     groups = _groups(propagation, classes)
-    return Analysis(model, constants, facts, other, propagation, coupled, classes, groups)
+    return Analysis(source, model, constants, facts, other, propagation, coupled, classes, groups)
 
 
-def _other_facts(model: onnx.ModelProto, constants: Constants, facts: Facts) -> Facts:
-    """Facts at another size of every dynamic axis, or of the batch alone where that fails."""
-
-    def resized(batch_only: bool) -> dict[str, tuple[int, ...]]:
-        sizes = {}
-        for info in data_inputs(model):
-            declared = declared_shape(info)
-            now = facts.sizes[info.name]
-            sizes[info.name] = tuple(
-                n
-                if declared is None or isinstance(d, int)
-                else n + 1
-                if axis == 0
-                else n
-                if batch_only
-                else n + 32
-                for axis, (n, d) in enumerate(zip(now, declared or now, strict=True))
-            )
-        return sizes
-
-    for batch_only in (False, True):
-        other = infer_facts(model, resized(batch_only), constants)
-        if len(other.failures) <= len(facts.failures):
-            return other
-    return facts
+def _has_unlabelled_layers(p: Propagation) -> bool:
+    """Whether a layer makes no channels because what it reads has labels along another axis."""
+    issued = {node for _, _, node in p.space.issued}
+    return any(
+        node.op_type in ("MatMul", "Gemm", "Einsum")
+        and i not in issued
+        and sum(name in p.constants for name in node.input[:2]) == 1
+        for i, node in enumerate(p.model.graph.node)
+    )
 
 
 def _groups(p: Propagation, classes: Classes) -> tuple[Group, ...]:
     layers = [
         (first, n, node)
         for first, n, node in p.space.issued
-        if p.model.graph.node[node].op_type not in ("Pad", "Concat")
+        if p.model.graph.node[node].op_type not in ("Pad", "Concat", ENTER)
     ]
     if not layers:
         return ()

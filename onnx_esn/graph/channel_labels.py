@@ -8,6 +8,7 @@ class, never a part of one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,10 @@ from onnx_esn.graph.movement import compact
 
 Labels = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+
+
+# By node, and which of its issues it is: the positions that are locked, by reason.
+KnownLocks = dict[tuple[int, int], dict[str, Labels]]
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,22 @@ class Classes:
 
 
 class LabelSpace:
-    """Issues labels and records ties and locks."""
+    """Issues labels and records ties and locks.
 
-    def __init__(self) -> None:
+    Attributes:
+        count: how many labels there are.
+        issued: (first label, number, node index) of those issued together.
+        settled: per label, whether it is locked as such (not by a tie): it need not be followed.
+
+    Args:
+        known: locks that an earlier walk over the same graph found (see `known_locks`).
+    """
+
+    def __init__(self, known: KnownLocks | None = None) -> None:
         self.count = 0
+        self.settled = np.zeros(1, np.bool_)
+        self.known = known or {}
+        self._issues: Counter[int] = Counter()
         self.issued: list[tuple[int, int, int]] = []  # (first label, number, node index)
         self._edges: list[tuple[Labels, Labels]] = []
         self._locks: list[tuple[Labels, str]] = []
@@ -54,6 +71,10 @@ class LabelSpace:
         """`n` new labels for the filters (or constant positions) that node `node` makes."""
         first = self.count + 1
         self.count += n
+        self.settled = np.append(self.settled, np.zeros(n, np.bool_))
+        for reason, offsets in self.known.get((node, self._issues[node]), {}).items():
+            self.lock(first + offsets, reason)
+        self._issues[node] += 1
         self.issued.append((first, n, node))
         return np.arange(first, first + n, dtype=np.int64)
 
@@ -65,6 +86,11 @@ class LabelSpace:
         found = found[found > 0]
         if found.size:
             self._locks.append((found, reason))
+            self.settled[found] = True
+
+    def lock_range(self, first: int, reason: str) -> None:
+        """All labels from `first` on must stay."""
+        self.lock(np.arange(first, self.count + 1, dtype=np.int64), reason)
 
     def tie(self, a: Labels, b: Labels, reason: str) -> None:
         """Position by position, `a` and `b` (broadcast) stand or fall together.
@@ -106,6 +132,20 @@ class LabelSpace:
                     locked[c] = True
                     reasons[c] = reason
         return Classes(of, locked, tuple(reasons))
+
+
+def known_locks(space: LabelSpace, classes: Classes) -> KnownLocks:
+    """What is locked, and why: for a second walk that need not follow it."""
+    result: KnownLocks = {}
+    issues: Counter[int] = Counter()
+    for first, n, node in space.issued:
+        of = classes.of[first : first + n]
+        reasons = np.array([classes.reasons[c] if classes.locked[c] else "" for c in of])
+        result[node, issues[node]] = {
+            str(r): np.flatnonzero(reasons == r) for r in np.unique(reasons) if r
+        }
+        issues[node] += 1
+    return result
 
 
 def line(x: Labels, axis: int) -> Labels:

@@ -16,6 +16,7 @@ _NOT_CONSTANT = {
     "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
     "Multinomial", "Dropout", "Shape", "Size", "If", "Loop", "Scan",
 }  # fmt: skip
+_KEPT = 1 << 16  # elements
 
 
 def operator_sets(model: onnx.ModelProto) -> dict[str, int]:
@@ -27,7 +28,7 @@ class Constants:
     """The constant tensors of the main graph.
 
     A tensor is constant when it is an initializer, the output of a Constant node, or computed
-    from constants only. Values are computed when asked for and kept.
+    from constants only. Values are computed when asked for and kept, but for large stored ones.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -59,7 +60,10 @@ class Constants:
         """Value of a constant; raises KeyError when `name` is not one."""
         if name not in self._values:
             if name in self.initializers:
-                self._values[name] = numpy_helper.to_array(self.initializers[name])
+                value = numpy_helper.to_array(self.initializers[name])
+                if value.size > _KEPT:
+                    return value  # large ones are read again rather than held twice
+                self._values[name] = value
             else:
                 node = self.producer[name]
                 inputs = [self.value(i) if i else None for i in node.input]

@@ -99,7 +99,7 @@ class _Walk:
 
     def _layer(self, node: onnx.NodeProto, layer: Layer) -> Expectation:
         """Zero filters give their bias; depthwise filters pass a mean on; the rest is unknown."""
-        rows = layer.as_filters(self.constants.value(layer.weight)).astype(np.float64)
+        rows = layer.as_filters(self.constants.value(layer.weight))
         zero = np.asarray(~rows.any(axis=1), np.bool_)
         bias = np.zeros(layer.filters)
         if layer.bias and layer.bias in self.constants:
@@ -122,7 +122,7 @@ class _Walk:
             shape = self.shapes[node.input[0]]
             out = self.shapes[node.output[0]]
             coverage = tap_coverage(attributes(node), layer, shape, out)
-            taps = rows @ coverage.reshape(-1)
+            taps = rows.astype(np.float64) @ coverage.reshape(-1)
             repeat = layer.filters // layer.groups
             m, v = (np.repeat(x, repeat) for x in source.channels(layer.channels_in))
             still = (v == 0) & ((coverage == 1).all() | (m == 0))
@@ -262,9 +262,8 @@ class _Walk:
         column = (-1,) + (1,) * mean.ndim
         values = self._evaluate(out, root, mean + std * grid.reshape(column))
         at_mean = self._evaluate(out, root, mean)
-        weight = weight.reshape((-1,) + (1,) * (values.ndim - 1))
-        first = (values * weight).sum(axis=0)
-        second = ((values - first) ** 2 * weight).sum(axis=0)
+        first = np.tensordot(weight, values, 1)
+        second = np.tensordot(weight, np.square(values - first), 1)
         constant = np.broadcast_to(align(std == 0, first.ndim), first.shape)
         first, second = np.where(constant, at_mean, first), np.where(constant, 0.0, second)
         seen = align(known, first.ndim)

@@ -1,4 +1,4 @@
-"""The layers that carry cost: Conv, ConvTranspose, Gemm and MatMul with weights."""
+"""The layers that carry cost: Conv, ConvTranspose, Gemm, MatMul and Einsum with weights."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.einsum import parse
 from onnx_esn.graph.evaluate import EvaluationError, attributes
 from onnx_esn.graph.node_names import unique_names
 from onnx_esn.graph.shapes import Facts, Shape
 
 Array = NDArray[np.generic]
-OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Layer:
     Attributes:
         index: index of its node in the graph.
         name: name of its node (its output's where that is empty or not unique).
-        op: Conv, ConvTranspose, Gemm or MatMul.
+        op: Conv, ConvTranspose, Gemm, MatMul or Einsum.
         weight: name of the weight as the node reads it.
         source: name of the initializer behind it (through Identity), or the same name.
         slot: input slot of the weight.
@@ -124,6 +125,8 @@ def _layer(
     node: onnx.NodeProto, index: int, name: str, constants: Constants, facts: Facts, batch: int
 ) -> Layer | None:
     slots = [1] if node.op_type.startswith("Conv") else [1, 0]
+    if len(node.input) < 2:
+        return None
     slot = next((s for s in slots if node.input[s] in constants), None)
     if slot is None or (len(slots) > 1 and all(node.input[s] in constants for s in slots)):
         return None
@@ -134,6 +137,8 @@ def _layer(
         return None
     if len(shape) < 2:
         return None
+    if node.op_type == "Einsum":
+        return _einsum(node, index, name, slot, constants, facts, batch)
     attrs = attributes(node)
     out = facts.shapes.get(node.output[0])
     groups, channel_axis = 1, 1
@@ -190,4 +195,49 @@ def _layer(
         output_shape=out,
         channel_axis=channel_axis,
         macs_per_filter=macs,
+    )
+
+
+def _einsum(
+    node: onnx.NodeProto,
+    index: int,
+    name: str,
+    slot: int,
+    constants: Constants,
+    facts: Facts,
+    batch: int,
+) -> Layer | None:
+    """An Einsum with a weight that makes channels along one axis of the output."""
+    weight, data = node.input[slot], facts.shapes.get(node.input[1 - slot])
+    shape = constants.shape(weight)
+    if data is None:
+        return None
+    equation = parse(node, [len(shape), len(data)] if slot == 0 else [len(data), len(shape)])
+    if equation is None:
+        return None
+    mine, others = equation.axes[slot], equation.axes[1 - slot]
+    made = [a for a in equation.out if a in mine and a not in others]
+    if len(made) != 1:
+        return None
+    filter_axis = mine.index(made[0])
+    filters = shape[filter_axis]
+    sizes = dict(zip((*mine, *others), (*shape, *data), strict=True))
+    return Layer(
+        index=index,
+        name=name,
+        op=node.op_type,
+        weight=weight,
+        source=constants.root(weight),
+        slot=slot,
+        output=node.output[0],
+        bias="",
+        weight_shape=tuple(shape),
+        filter_axis=filter_axis,
+        groups=1,
+        kernel=(),
+        channels_in=math.prod(sizes[a] for a in equation.contracted),
+        filters=filters,
+        output_shape=facts.shapes.get(node.output[0]),
+        channel_axis=equation.out.index(made[0]),
+        macs_per_filter=math.prod(sizes.values()) // filters // batch,
     )

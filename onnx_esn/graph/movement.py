@@ -196,6 +196,28 @@ def _gather(m: Move, x: Array) -> list[Array]:
     return [compact(np.take(x, indices.astype(np.int64), axis))]
 
 
+def _gather_nd(m: Move, x: Array) -> list[Array]:
+    """Rows of the indices address the leading axes behind the batch axes."""
+    (out,) = m.out_shapes[:1]
+    batch, rank = int(m.attrs.get("batch_dims", 0)), len(m.in_shape)
+    indices = m.param(1)
+    if indices is None:
+        raise MovementError("its indices are computed at run time")
+    depth = indices.shape[-1]
+    addressed = list(range(batch, batch + depth))
+    if batch:
+        if any(x.shape[a] > 1 for a in addressed):
+            raise MovementError("it gathers channels by batch")
+        kept = x.shape[:batch] + (1,) * (len(out) - batch - (rank - batch - depth))
+        return [x.reshape(kept + x.shape[batch + depth :])]
+    sizes = np.array(m.in_shape[:depth])
+    if ((indices < -sizes) | (indices >= sizes)).any():
+        raise MovementError("an index is out of range")
+    # Along an axis that does not vary any position will do.
+    where = np.moveaxis(np.where(np.array(x.shape[:depth]) > 1, indices, 0), -1, 0)
+    return [compact(x[tuple(where.astype(np.int64))])]
+
+
 def _expand(m: Move, x: Array) -> list[Array]:
     (out,) = m.out_shapes[:1]
     return [x.reshape((1,) * (len(out) - x.ndim) + x.shape)]
@@ -248,6 +270,7 @@ MOVES: dict[str, Callable[[Move, Array], list[Array]]] = {
     "Slice": _slice,
     "Split": _split,
     "Gather": _gather,
+    "GatherND": _gather_nd,
     "Expand": _expand,
     "Tile": _tile,
     "DepthToSpace": _depth_to_space,

@@ -138,6 +138,8 @@ class _Finder:
         producer = self.constants.producer.get(layer.source)
         if not stored and (producer is None or producer.op_type != "Constant"):
             return "its weight is computed in the graph"
+        if layer.op == "Einsum":
+            return "it is an Einsum"
         if self.constants.value(layer.source).dtype.name not in _FLOATS:
             return "its weight is not float16, float32 or float64"
         if count_users(self.model, self.places, layer.source) > 1:

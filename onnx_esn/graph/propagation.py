@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_esn.graph.channel_labels import Labels, LabelSpace
+from onnx_esn.graph.channel_labels import KnownLocks, Labels, LabelSpace
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import EvaluationError, attributes
 from onnx_esn.graph.movement import MovementError
@@ -85,6 +85,7 @@ class Propagation:
     groups: dict[int, Labels] = field(default_factory=dict)
     products: list[Product] = field(default_factory=list)
     barriers: list[Skip] = field(default_factory=list)
+    entered: dict[str, int] = field(default_factory=dict)
     index: int = 0
     producers: dict[str, int] = field(default_factory=dict)
     uses: Counter[str] = field(default_factory=Counter)
@@ -117,7 +118,7 @@ class Propagation:
             self.space.lock(x, reason)
             self.single[name] = x
             return
-        if x.any():
+        if x.any() and not self.space.settled[x].all():
             self.labels[name] = x
 
     def shape(self, name: str) -> Shape:
@@ -146,22 +147,28 @@ class Propagation:
     def claim(self, node: onnx.NodeProto, slot: int, labels: Labels, role: str) -> None:
         """The parameter in `slot` goes with `labels`, a compact array of its rank."""
         if labels.any():
+            shape = self.shape(node.input[slot])
+            if any(n not in (1, full) for n, full in zip(labels.shape, shape, strict=True)):
+                raise MovementError(f"{node.input[slot]!r} has another number of channels")
             self.claims.append(Claim(self.index, slot, node.input[slot], labels, role))
 
     def fill(self, name: str, labels: Labels) -> bool:
-        """Label a tensor that only repeats a constant (zeros that widen a shortcut), if we can.
+        """Label a tensor that only repeats values along the labelled axes, if we can.
 
-        Its shape is computed, so it can follow; nothing else may read it.
+        Zeros that widen a shortcut, indices that are the same for all channels. Its shape is
+        computed, so it can follow; nothing else may read it.
         """
         index = self.producers.get(name, -1)
         if index < 0 or self.uses[name] != 1:
             return False
         node = self.model.graph.node[index]
-        if node.op_type == "Expand" and node.input[0] in self.constants:
-            shape = self.constants.shape(node.input[0])
+        if node.op_type == "Expand":
+            shape = self.shape(node.input[0])
             part = labels.reshape(labels.shape[labels.ndim - len(shape) :])
             thin = [axis for axis, n in enumerate(shape) if n == 1]
-            if len(thin) < len(shape):
+            if any(part.shape[axis] > 1 for axis in range(len(shape)) if axis not in thin):
+                if node.input[0] not in self.constants:
+                    return False
                 part = self.space.tie_along(part, thin, f"repeated in {describe(node)}")
                 self.claims.append(Claim(index, 0, node.input[0], part, "param"))
         elif node.op_type != "ConstantOfShape":
@@ -172,27 +179,45 @@ class Propagation:
     def barrier(self, node: onnx.NodeProto, reason: str) -> None:
         """Lock what touches the node; its outputs carry no labels."""
         names = [*node.input, *captured(node)]
-        if any(name in self.labels for name in names):
+        if any(name in self.labels for name in names) or self._weighs(node):
             self.barriers.append(Skip(describe(node), reason))
         for name in names:
             self.space.lock(self.get(name), f"read by {describe(node)}: {reason}")
+
+    def _weighs(self, node: onnx.NodeProto) -> bool:
+        """Whether the node reads what may be a weight: someone will ask why it was left alone."""
+        stored = [n for n in node.input if n in self.constants.initializers]
+        return any(len(self.constants.shape(n)) > 1 for n in stored)
 
 
 Rule = Callable[[Propagation, onnx.NodeProto], None]
 
 
 def propagate(
-    model: onnx.ModelProto, constants: Constants, facts: Facts, rules: dict[str, Rule]
+    model: onnx.ModelProto,
+    constants: Constants,
+    facts: Facts,
+    rules: dict[str, Rule],
+    known: KnownLocks | None = None,
 ) -> Propagation:
-    """Walk the main graph once and return labels, claims, ties and locks."""
-    p = Propagation(model, constants, facts)
+    """Walk the main graph once and return labels, claims, ties and locks.
+
+    Args:
+        model: the model.
+        constants: its constants.
+        facts: its shapes.
+        rules: what each operator does to labels.
+        known: locks that an earlier walk found. Labels that are locked are not followed any
+            further: they would only keep others from being labelled.
+    """
+    p = Propagation(model, constants, facts, LabelSpace(known))
     for p.index, node in enumerate(model.graph.node):
         if node.output and all(not o or o in constants for o in node.output):
             continue
-        rule = rules.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        rule = rules.get(qualified(node))
         if rule is None:
             if node.op_type not in ("Shape", "Size"):
-                p.barrier(node, f"no rule for operator {_qualified(node)}")
+                p.barrier(node, f"no rule for operator {qualified(node)}")
             continue
         issued, claimed = p.space.count, len(p.claims)
         try:
@@ -200,7 +225,7 @@ def propagate(
         except (MovementError, EvaluationError) as error:
             p.barrier(node, str(error))
             # What the rule had already said of the node's own filters no longer holds.
-            p.space.lock(np.arange(issued + 1, p.space.count + 1), str(error))
+            p.space.lock_range(issued + 1, str(error))
             del p.claims[claimed:]
     for output in model.graph.output:
         p.space.lock(p.get(output.name), f"graph output {output.name!r}")
@@ -236,5 +261,6 @@ def others(rank: int, axis: int) -> Sequence[int]:
     return [a for a in range(rank) if a != axis]
 
 
-def _qualified(node: onnx.NodeProto) -> str:
-    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+def qualified(node: onnx.NodeProto) -> str:
+    """The operator's name, with its domain where that is not the default one."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"

@@ -22,6 +22,7 @@ _REPAIRS: dict[str, Callable[[Site], None]] = {
     "Slice": windows.mend_slice,
     "Split": windows.mend_split,
     "Gather": windows.mend_gather,
+    "GatherND": windows.mend_gather_nd,
     "Pad": windows.mend_pad,
 }
 

@@ -122,6 +122,23 @@ def mend_gather(site: Site) -> None:
     site.set_input(1, site.constant(moved.astype(indices.dtype), "indices"))
 
 
+def mend_gather_nd(site: Site) -> None:
+    """GatherND: rows of indices of what is left, in the column that addresses channels."""
+    axis, new = _positions(site)
+    indices = site.old[0].values.get(site.node.input[1])
+    if indices is None or attributes(site.node).get("batch_dims", 0):
+        raise RepairError("its indices are computed at run time")
+    moved = indices.astype(np.int64)
+    moved[..., axis] = np.array(new)[moved[..., axis]]
+    gone = moved[..., axis] < 0
+    for k in range(gone.ndim):
+        whole = gone.all(axis=tuple(a for a in range(gone.ndim) if a != k))
+        moved, gone = np.compress(~whole, moved, k), np.compress(~whole, gone, k)
+    if gone.any():
+        raise RepairError("what is left of its indices does not form a table")
+    site.set_input(1, site.constant(moved.astype(indices.dtype), "indices"))
+
+
 def mend_pad(site: Site) -> None:
     """Pad of channels: as many as are left on each side."""
     (out,) = site.out_labels[:1]

@@ -6,12 +6,14 @@ what was removed (`proof`), is mended (`repair`) and checked again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from onnx_esn.graph.bodies import DOMAIN
 from onnx_esn.graph.channel_groups import Analysis
 from onnx_esn.graph.channel_labels import Labels, Mask
 from onnx_esn.graph.constants import Constants
@@ -19,21 +21,26 @@ from onnx_esn.graph.housekeeping import drop_unused, fit_declarations
 from onnx_esn.graph.proof import Proof
 from onnx_esn.graph.repair import RepairError, Site, mend
 from onnx_esn.graph.shapes import ShapeWalk, describe
-from onnx_esn.graph.slicing import TensorSlice, add_initializer, demands, slice_tensors
+from onnx_esn.graph.slicing import TensorSlice, demands, slice_tensors
+from onnx_esn.graph.stored import add_initializer, without_stored
 
 
 class RewriteError(Exception):
-    """These labels cannot go: the graph around `node` cannot be rewritten.
+    """These labels cannot go: some node cannot be rewritten.
 
     Attributes:
         labels: labels to lock before trying again.
         reason: for the report.
+        locks: the same for every node that failed, this one first.
     """
 
-    def __init__(self, labels: Labels, reason: str) -> None:
+    def __init__(
+        self, labels: Labels, reason: str, others: Sequence[tuple[Labels, str]] = ()
+    ) -> None:
         super().__init__(reason)
         self.labels = labels
         self.reason = reason
+        self.locks = [(labels, reason), *others]
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,11 @@ def rewrite(analysis: Analysis, removed: Mask) -> Rewritten:
     Raises:
         RewriteError: some node cannot follow; lock the labels it names and choose again.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(analysis.model)
     if not removed.any():
+        model = onnx.ModelProto()
+        model.CopyFrom(analysis.source)
         return Rewritten(model, ())
+    model = without_stored(analysis.model)
     slicing = slice_tensors(analysis, model, demands(analysis, removed))
     _set_groups(analysis, model, removed)
     _Walk(analysis, model, removed).run()
@@ -85,19 +93,22 @@ class _Walk:
         self.labels = analysis.propagation.labels
         self.proof = Proof(analysis, removed)
         constants = Constants(model)
-        self.walks = [ShapeWalk(model, facts.sizes, constants) for facts in self.old]
+        self.walks = [ShapeWalk(model, facts.sizes, constants, facts.count) for facts in self.old]
         for walk in self.walks:
             # Declared shapes speak of the old graph.
             walk.declared = {k: v for k, v in walk.declared.items() if not self.proof.touches([k])}
         self.names = {n for node in model.graph.node for n in (*node.input, *node.output)}
         self.names |= {t.name for t in model.graph.initializer}
         self.opset = constants.opset.get("", 1)
+        self.failures: list[tuple[Labels, str]] = []
 
     def run(self) -> None:
         nodes: list[onnx.NodeProto] = []
         pairs = zip(self.analysis.model.graph.node, self.model.graph.node, strict=True)
         for before, node in pairs:
             nodes += self._visit(before, node)
+        if self.failures:
+            raise RewriteError(*self.failures[0], self.failures[1:])
         del self.model.graph.node[:]
         self.model.graph.node.extend(nodes)
 
@@ -109,6 +120,8 @@ class _Walk:
         self._freeze(node)
         failures = [len(w.facts.failures) for w in self.walks]
         self._step([node])
+        if node.domain == DOMAIN:
+            self._trust(node)
         if self._holds(before, [node]):
             return [node]
         for walk, n in zip(self.walks, failures, strict=True):
@@ -127,13 +140,21 @@ class _Walk:
         try:
             mend(site)
         except (RepairError, ValueError, AssertionError) as error:
-            raise self._failure(before, str(error)) from error
+            self._give_up(before, str(error))
+            return [node]
         self._store(site.tensors)
         mended = [*site.before, node, *site.after]
         self._step(mended)
         if not self._holds(before, mended):
-            raise self._failure(before, f"{describe(before)} cannot follow the removal")
+            self._give_up(before, f"{describe(before)} cannot follow the removal")
         return mended
+
+    def _trust(self, node: onnx.NodeProto) -> None:
+        """Shapes of what leaves a body may be known from a declaration only."""
+        for walk, old in zip(self.walks, self.old, strict=True):
+            for name in node.output:
+                if name in old.shapes and name not in walk.facts.shapes:
+                    walk.assume(name, old.types[name], self.proof.expected(name, old))
 
     def _holds(self, before: onnx.NodeProto, nodes: list[onnx.NodeProto]) -> bool:
         facts = [w.facts for w in self.walks]
@@ -158,13 +179,20 @@ class _Walk:
         self.names.add(name)
         return name
 
-    def _failure(self, node: onnx.NodeProto, reason: str) -> RewriteError:
+    def _give_up(self, node: onnx.NodeProto, reason: str) -> None:
+        """Note the failure and go on as if the node had followed, to find the others as well."""
         around = [self.labels[n] for n in (*node.input, *node.output) if n in self.labels]
         gone = [x[self.removed[x]] for x in around]
         labels = np.unique(np.concatenate(gone)) if gone else np.empty(0, np.int64)
         if labels.size == 0:  # a shape came from far away: give up on all of it
             labels = np.flatnonzero(self.removed)
-        return RewriteError(labels, reason)
+        # What shares labels with an earlier failure may be a consequence of it.
+        if not any(np.isin(labels, earlier).any() for earlier, _ in self.failures):
+            self.failures.append((labels, reason))
+        for walk, old in zip(self.walks, self.old, strict=True):
+            for name in node.output:
+                if name in old.types:
+                    walk.assume(name, old.types[name], self.proof.expected(name, old))
 
     def _freeze(self, node: onnx.NodeProto) -> None:
         """A number computed from a channel count (√C, say) keeps its old value.
@@ -192,7 +220,7 @@ class _Walk:
 
 
 _SHAPE_READERS = {
-    "ConstantOfShape", "Expand", "Gather", "Pad", "Reshape", "Resize", "Slice", "Split", "Tile",
-    "Unsqueeze", "Squeeze", "Upsample",
+    "ConstantOfShape", "Expand", "Gather", "GatherElements", "GatherND", "Pad", "Reshape", "Resize",
+    "ScatterElements", "Slice", "Split", "Squeeze", "Tile", "Unsqueeze", "Upsample",
 }  # fmt: skip
 _SUBGRAPHS = ("If", "Loop", "Scan")

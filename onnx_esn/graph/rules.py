@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from onnx_esn.graph import rules_contraction as contraction
 from onnx_esn.graph import rules_elementwise as per
+from onnx_esn.graph import rules_flow as flow
 from onnx_esn.graph import rules_mixing as mixing
 from onnx_esn.graph import rules_movement as moving
+from onnx_esn.graph import rules_picking as picking
+from onnx_esn.graph.bodies import DOMAIN
 from onnx_esn.graph.movement import MOVES
 from onnx_esn.graph.propagation import Rule
+from onnx_esn.graph.rules_einsum import einsum
 
 UNARY = (
     "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Ceil", "Celu", "Cos",
@@ -30,12 +34,16 @@ REDUCTIONS = (
     "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
 )  # fmt: skip
 
+# Operators of onnxruntime's own domain that keep the shape of their first input.
+RUNTIME = tuple(f"com.microsoft.{op}" for op in ("BiasGelu", "FastGelu", "Gelu", "QuickGelu"))
+
 RULES: dict[str, Rule] = {
     **dict.fromkeys(UNARY, per.elementwise),
     **dict.fromkeys(NARY, per.elementwise),
     **dict.fromkeys(POOLS, mixing.spatial),
     **dict.fromkeys(REDUCTIONS, mixing.reduction),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), mixing.normalised),
+    "TopK": mixing.top_k,
     **dict.fromkeys(("LpNormalization", "CumSum"), mixing.normalised),
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), mixing.layer_norm),
     **dict.fromkeys(("LRN", "MeanVarianceNormalization"), mixing.local_response),
@@ -47,8 +55,13 @@ RULES: dict[str, Rule] = {
     "ConvTranspose": contraction.conv_transpose,
     "Gemm": contraction.gemm,
     "MatMul": contraction.matmul,
+    "Einsum": einsum,
     **dict.fromkeys(MOVES, moving.movement),
     "DepthToSpace": moving.depth_to_space,
     "Concat": moving.concat,
     "Pad": moving.pad,
+    "GatherElements": picking.gather_elements,
+    "ScatterElements": picking.scatter_elements,
+    **dict.fromkeys(RUNTIME, per.elementwise),
+    **{f"{DOMAIN}.{op}": rule for op, rule in flow.FLOW.items()},
 }

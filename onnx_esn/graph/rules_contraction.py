@@ -201,6 +201,15 @@ def _matmul_activations(p: Propagation, node: onnx.NodeProto) -> None:
     batch = list(range(rank - 2))
     row, column = rank - 2, rank - 1
 
+    heads = [k for k in batch if a.shape[k] > 1 and b.shape[k] > 1]
+    if heads and not (a.shape[column] > 1 and b.shape[row] > 1):
+        # Both vary from head to head, and inside it they do not match: whole heads go.
+        inside = [k for k in range(rank) if k not in heads]
+        a, b = (p.space.tie_along(x, inside, f"read by {describe(node)}") for x in (a, b))
+        p.space.tie(a, b, reason)
+        p.put(out, a)
+        return
+
     def settle(x: Labels, inner: int, outer: int) -> Labels:
         # A label can sit on one axis only: the contracted one, else its own, else a batch axis.
         if x.shape[inner] > 1:

@@ -101,6 +101,8 @@ def per_channel(p: Propagation, node: onnx.NodeProto) -> None:
     for slot in range(1, len(node.input)):
         meet_parameter(p, node, slot, vector, 0, 1, f"parameter of {describe(node)}")
     p.put(node.output[0], x)
+    for name in node.output[1:]:  # statistics, in training mode
+        p.put(name, vector)
 
 
 def group_norm(p: Propagation, node: onnx.NodeProto) -> None:

@@ -29,8 +29,12 @@ def spatial(p: Propagation, node: onnx.NodeProto) -> None:
         p.barrier(node, "it changes the number of channels")
         return
     x = p.space.tie_along(x, others(len(shape), 1), f"pooled in {describe(node)}")
+    for name in node.output[1:]:
+        if p.uses[name]:
+            p.space.lock(x, f"counted across by the indices of {describe(node)}")
     if x.size > 1:
-        p.put(node.output[0], along(x.reshape(-1), 1, len(out)))
+        for name in node.output:
+            p.put(name, along(x.reshape(-1), 1, len(out)))
     else:
         p.space.lock(x, f"pooled in {describe(node)}")
 
@@ -94,6 +98,22 @@ def normalised(p: Propagation, node: onnx.NodeProto) -> None:
     else:
         axes = [int(attrs.get("axis", -1)) % rank]
     _same_shape(p, node, x, axes)
+
+
+def top_k(p: Propagation, node: onnx.NodeProto) -> None:
+    """TopK: positions along one axis are picked by value; what lies on the others passes."""
+    x = p.get(node.input[0])
+    for name in node.input[1:]:
+        p.space.lock(p.get(name), f"steers {describe(node)}")
+    if x is None:
+        return
+    axis = int(p.attrs(node).get("axis", -1)) % len(p.shape(node.input[0]))
+    y = mix(p, node, x, [axis])
+    if y.size == 1:
+        p.space.lock(y, f"mixed over its channels in {describe(node)}")
+        return
+    for name in node.output:
+        p.put(name, y)
 
 
 def layer_norm(p: Propagation, node: onnx.NodeProto) -> None:

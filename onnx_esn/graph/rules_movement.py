@@ -17,7 +17,7 @@ def movement(p: Propagation, node: onnx.NodeProto) -> None:
         p.space.lock(p.get(name), f"steers {describe(node)}")
     x = p.get(node.input[0])
     if x is None:
-        if node.op_type == "Gather" and p.get(node.input[1]) is not None:
+        if node.op_type in ("Gather", "GatherND") and p.get(node.input[1]) is not None:
             p.barrier(node, "its indices are computed from channels")
         return
     m = Move(

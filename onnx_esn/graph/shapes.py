@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TypeProto, defs, helper, numpy_helper, shape_inference
+from onnx import TensorProto, TypeProto, defs, helper, numpy_helper, shape_inference
 
 from onnx_esn.errors import OptionError
+from onnx_esn.graph.bodies import DOMAIN
 from onnx_esn.graph.constants import Constants, operator_sets
 from onnx_esn.graph.evaluate import EvaluationError, attributes, evaluate_node
+from onnx_esn.graph.flow_types import flow_types
 from onnx_esn.graph.inputs import Shape as Shape
 from onnx_esn.graph.inputs import data_inputs as data_inputs
 from onnx_esn.graph.inputs import declared_shape as declared_shape
@@ -35,7 +37,12 @@ Array = NDArray[Any]
 # Values up to this many elements are followed through the graph: shapes, axes, pads, indices.
 _SMALL = 8192
 # ONNX knows no shape inference for these; the output is like the input.
-_SHAPE_KEEPING = ("GroupNormalization", "MeanVarianceNormalization")
+_SHAPE_KEEPING = (
+    *("GroupNormalization", "MeanVarianceNormalization"),
+    *("BiasGelu", "FastGelu", "Gelu", "QuickGelu"),
+)
+# Their results have as many rows as the data asks for.
+COUNTING = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
 _SPATIAL_GUESSES = (224, 256, 32, 320, 512, 640, 64, 28, 299, 1024)
 
 
@@ -50,9 +57,12 @@ class Facts:
         types: element type (`TensorProto.DataType`) by tensor name.
         values: values of small tensors that do not depend on the data.
         failures: (node description, reason) of the nodes that shape inference refused.
+        count: how many rows operators such as NonZero were taken to find; None leaves that, and
+            what follows from it, unknown.
     """
 
     sizes: dict[str, Shape]
+    count: int | None = None
     shapes: dict[str, Shape] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
@@ -65,6 +75,7 @@ def guessed_facts(
     *,
     batch: int,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    count: int | None = None,
 ) -> Facts:
     """Facts at `batch`; dynamic axes other than the batch get the first usual size that works."""
     best: Facts | None = None
@@ -75,7 +86,7 @@ def guessed_facts(
             if spatial is None and shapes is None:
                 continue
             raise
-        facts = infer_facts(model, sizes, constants)
+        facts = infer_facts(model, sizes, constants, count)
         if best is None or len(facts.failures) < len(best.failures):
             best = facts
         if spatial is None or not facts.failures:
@@ -85,14 +96,18 @@ def guessed_facts(
 
 
 def infer_facts(
-    model: onnx.ModelProto, sizes: Mapping[str, Shape], constants: Constants | None = None
+    model: onnx.ModelProto,
+    sizes: Mapping[str, Shape],
+    constants: Constants | None = None,
+    count: int | None = None,
 ) -> Facts:
     """Infer shapes, types and small values at the given input sizes.
 
     Operators without a schema, or whose output shape depends on data, leave their outputs
-    unknown unless the model declares them; nothing is guessed.
+    unknown unless the model declares them; nothing is guessed but, where it is given, the `count`
+    of rows that operators such as NonZero find.
     """
-    walk = ShapeWalk(model, sizes, constants or Constants(model))
+    walk = ShapeWalk(model, sizes, constants or Constants(model), count)
     for node in model.graph.node:
         walk.step(node)
     return walk.facts
@@ -102,9 +117,13 @@ class ShapeWalk:
     """Shape inference one node at a time, so that a node can be mended before the next one."""
 
     def __init__(
-        self, model: onnx.ModelProto, sizes: Mapping[str, Shape], constants: Constants
+        self,
+        model: onnx.ModelProto,
+        sizes: Mapping[str, Shape],
+        constants: Constants,
+        count: int | None = None,
     ) -> None:
-        self.facts = Facts(sizes=dict(sizes))
+        self.facts = Facts(sizes=dict(sizes), count=count)
         self.opsets = operator_sets(model)
         self.imports = list(model.opset_import)
         self.types: dict[str, TypeProto] = {}
@@ -128,10 +147,19 @@ class ShapeWalk:
                 value(tensor.name) if value else numpy_helper.to_array(tensor)
             )
 
+    def assume(self, name: str, elem: int, shape: Sequence[int] | None) -> None:
+        """Take the type and shape of a tensor from elsewhere; its value is unknown."""
+        self.facts.values.pop(name, None)
+        self.facts.shapes.pop(name, None)
+        self._learn(name, elem, shape)
+
     def step(self, node: onnx.NodeProto) -> None:
         """Infer the outputs of the next node."""
         facts = self.facts
-        outputs = _infer_node(node, self.types, facts, self.opsets, self.imports)
+        if node.domain == DOMAIN:
+            outputs = flow_types(node, self.types, facts.values.get(node.input[0]))
+        else:
+            outputs = _infer_node(node, self.types, facts, self.opsets, self.imports)
         for name in node.output:
             if not name:
                 continue
@@ -139,7 +167,11 @@ class ShapeWalk:
                 known.pop(name, None)  # a node that was mended is inferred again
             proto = outputs.get(name)
             if proto is not None and proto.HasField("tensor_type"):
-                self._learn(name, proto.tensor_type.elem_type, _static(proto))
+                count = self.facts.count if node.op_type in COUNTING else None
+                self._learn(name, proto.tensor_type.elem_type, _static(proto, count))
+            if node.op_type == "NonZero" and facts.count and node.input[0] in facts.shapes:
+                rank = len(facts.shapes[node.input[0]])  # the inference of ONNX leaves this out
+                self._learn(name, TensorProto.INT64, (rank, facts.count))
             if node.op_type in _SHAPE_KEEPING and node.input[0] in facts.shapes:
                 self._learn(name, facts.types[node.input[0]], facts.shapes[node.input[0]])
             if name not in facts.shapes and name in self.declared:
@@ -231,10 +263,10 @@ _UNFOLLOWED = {
 }  # fmt: skip
 
 
-def _static(proto: TypeProto) -> list[int] | None:
+def _static(proto: TypeProto, count: int | None) -> list[int] | None:
+    """The shape, with `count` for what is unknown; None where that is None."""
     if not proto.tensor_type.HasField("shape"):
         return None
-    dims = proto.tensor_type.shape.dim
-    if all(d.HasField("dim_value") for d in dims):
-        return [d.dim_value for d in dims]
-    return None
+    dims = [d.dim_value if d.HasField("dim_value") else count for d in proto.tensor_type.shape.dim]
+    known = [d for d in dims if d is not None]
+    return known if len(known) == len(dims) else None

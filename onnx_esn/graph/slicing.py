@@ -20,6 +20,7 @@ from onnx_esn.graph.channel_labels import Labels, Mask, line
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.propagation import captured
+from onnx_esn.graph.stored import add_initializer
 
 Removed = dict[int, tuple[int, ...]]  # axis → removed indices, ascending
 User = tuple[int, int]  # (node index, input slot)
@@ -140,7 +141,10 @@ def _push_scales(
 
 
 def slice_tensors(analysis: Analysis, model: onnx.ModelProto, cuts: dict[User, Removed]) -> Slicing:
-    """Apply the cuts to `model` (a copy of the analysed one) in place."""
+    """Apply the cuts to `model`, a copy of the analysed one without its stored tensors.
+
+    It gets them, cut, and its nodes read what is theirs.
+    """
     work = _Work(analysis, model, cuts)
     constant_nodes = [
         (i, node)
@@ -153,6 +157,11 @@ def slice_tensors(analysis: Analysis, model: onnx.ModelProto, cuts: dict[User, R
                 work.settle(name, i)
     for name in list(analysis.constants.initializers):
         work.settle(name, None)
+    model.graph.initializer.extend(
+        work.cut.get(t.name, t) for t in analysis.model.graph.initializer
+    )
+    for tensor in work.done.added:
+        add_initializer(model, tensor)
     return work.done
 
 
@@ -172,7 +181,7 @@ class _Work:
             self.pinned.update(captured(node))
         self.names = {n for node in model.graph.node for n in (*node.input, *node.output)}
         self.names |= set(self.constants.initializers)
-        self.stored = {t.name: t for t in model.graph.initializer}
+        self.cut: dict[str, onnx.TensorProto] = {}
 
     def settle(self, name: str, producer: int | None) -> None:
         """Give every reader of `name` what it asks for."""
@@ -212,7 +221,7 @@ class _Work:
             else:
                 self._copy(name, cut, users)
             return
-        self.stored[name].CopyFrom(_sliced(self.stored[name], cut))
+        self.cut[name] = _sliced(self.constants.initializers[name], cut)
         self._note(name, cut, users, shared)
 
     def _copy(self, name: str, cut: Removed, users: list[User]) -> None:
@@ -225,7 +234,6 @@ class _Work:
             tensor.name = fresh
         else:
             tensor = numpy_helper.from_array(self._apply(name, cut), fresh)
-        add_initializer(self.model, tensor)
         self.done.added.append(tensor)
         for node, slot in users:
             self.model.graph.node[node].input[slot] = fresh
@@ -253,12 +261,3 @@ def _sliced(tensor: onnx.TensorProto, cut: Removed) -> onnx.TensorProto:
     result.doc_string = tensor.doc_string
     result.metadata_props.extend(tensor.metadata_props)
     return result
-
-
-def add_initializer(model: onnx.ModelProto, tensor: onnx.TensorProto) -> None:
-    """Store a new tensor; below IR version 4 it has to be a graph input as well."""
-    model.graph.initializer.append(tensor)
-    if model.ir_version < 4:
-        model.graph.input.append(
-            helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-        )

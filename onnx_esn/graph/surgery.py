@@ -8,6 +8,7 @@ and drops the latter.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ from numpy.typing import NDArray
 from onnx_esn.errors import OperationError
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.propagation import captured
+from onnx_esn.graph.stored import without_stored
+
+_HEAVY = 1 << 12  # elements
 
 
 @dataclass
@@ -89,8 +93,7 @@ def edit(model: onnx.ModelProto) -> Iterator[Edit]:
     Raises:
         OperationError: GraphSurgeon cannot carry the model.
     """
-    source = onnx.ModelProto()
-    source.CopyFrom(model)
+    source = _light(model)
     try:
         with _quiet():
             graph = gs.import_onnx(source)
@@ -117,19 +120,38 @@ def _quiet() -> Iterator[None]:
         logger.severity = severity
 
 
+def _is_heavy(tensor: onnx.TensorProto) -> bool:
+    """Whether a stored tensor stays outside: no edit is about matrices."""
+    return len(tensor.dims) > 1 and math.prod(tensor.dims) > _HEAVY
+
+
+def _light(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose heavy tensors are stand-ins: each round trip would hold them several times."""
+    copy = without_stored(model)
+    for tensor in model.graph.initializer:
+        if _is_heavy(tensor):
+            empty = [0] * len(tensor.dims)
+            copy.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=empty)
+        else:
+            copy.graph.initializer.append(tensor)
+    return copy
+
+
 def _restored(source: onnx.ModelProto, exported: onnx.ModelProto) -> onnx.ModelProto:
-    model = onnx.ModelProto()
-    model.CopyFrom(source)
+    model = without_stored(source)
     del model.graph.node[:]
-    del model.graph.initializer[:]
     del model.graph.value_info[:]
     model.graph.node.extend(exported.graph.node)
-    model.graph.initializer.extend(exported.graph.initializer)
+    heavy = {t.name: t for t in source.graph.initializer if _is_heavy(t)}
+    model.graph.initializer.extend(heavy.get(t.name, t) for t in exported.graph.initializer)
     # GraphSurgeon exports only the tensors that the main graph reads itself.
+    read = {name for node in source.graph.node for name in node.input}
     inner = {name for node in source.graph.node for name in captured(node)}
     present = {t.name for t in model.graph.initializer}
     model.graph.initializer.extend(
-        t for t in source.graph.initializer if t.name in inner and t.name not in present
+        t
+        for t in source.graph.initializer
+        if t.name not in present and (t.name in inner or t.name not in read)
     )
     kept = {n.output[0]: n for n in source.graph.node if n.output}
     by_name = {n.name: n for n in source.graph.node if n.name}

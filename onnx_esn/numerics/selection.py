@@ -1,4 +1,4 @@
-"""Which channel classes to remove: least score first, within a budget, no layer emptied."""
+"""Which channel classes to remove: least score first, within budgets, no layer emptied."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ def select_removals(
     weight: npt.ArrayLike,
     constraints: Sequence[npt.ArrayLike],
     *,
-    budget: float,
+    budget: npt.ArrayLike,
     minimum: npt.ArrayLike = 1,
+    account: npt.ArrayLike = 0,
 ) -> npt.NDArray[np.bool_]:
     """Return which classes (G,) to remove.
 
     The classes are visited once, in ascending score (ties by index). One is removed if the weight
-    removed so far plus its own stays within `budget` (up to 1e-12 of it) and every constraint set
-    that holds it keeps at least its minimum of members; else it is passed over and stays, and
-    lighter ones after it may still go. Constraints are sets of class indices, which may overlap;
-    minimum is a scalar or one number per set. A set no larger than its minimum keeps all members.
+    removed so far plus its own stays within `budget` (up to 1e-12 of it) and every constraint that
+    holds it keeps at least its minimum; else it is passed over and stays, and lighter ones after
+    it may still go. A constraint is an array of class indices, in any order: a class that is in
+    it k times counts k. Constraints may overlap; minimum is a scalar or one number per constraint.
+    A constraint no larger than its minimum keeps all its classes.
+
+    Budgets can be several: `budget` (A,), and for each class the `account` (G,) it is paid from.
 
     Raises:
         VerificationError: a score is NaN, or a weight is negative or not finite.
@@ -37,24 +41,30 @@ def select_removals(
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise VerificationError("the weight of a channel class is negative or not finite")
     G = scores.size
-    sets = [np.unique(np.asarray(members, dtype=np.int64)) for members in constraints]
+    sets = [np.asarray(members, dtype=np.int64) for members in constraints]
     sizes = np.array([members.size for members in sets], dtype=np.int64)
     spare = (sizes - np.broadcast_to(np.asarray(minimum, dtype=np.int64), sizes.shape)).tolist()
 
-    # The sets of class g are owner[start[g]:start[g + 1]].
+    # Class g is in the constraints owner[start[g]:start[g + 1]], times[…] times each.
     member = np.concatenate(sets) if sets else np.zeros(0, dtype=np.int64)
-    owner = np.repeat(np.arange(len(sets)), sizes)[np.argsort(member, kind="stable")].tolist()
-    start = np.concatenate([[0], np.cumsum(np.bincount(member, minlength=G))]).tolist()
+    pairs = member * max(len(sets), 1) + np.repeat(np.arange(len(sets)), sizes)
+    unique, counts = np.unique(pairs, return_counts=True)
+    member, owners = np.divmod(unique, max(len(sets), 1))
+    owner, times = owners.tolist(), counts.tolist()
+    start = np.searchsorted(member, np.arange(G + 1)).tolist()
 
     removed = np.zeros(G, dtype=bool)
-    heaviest, spent = budget + _SLACK * abs(budget), 0.0
+    budgets = np.atleast_1d(np.asarray(budget, dtype=np.float64))
+    left = (budgets + _SLACK * np.abs(budgets)).tolist()
+    accounts = np.broadcast_to(np.asarray(account, dtype=np.int64), scores.shape).tolist()
+    spent = [0.0] * len(left)
     for g in np.argsort(scores, kind="stable").tolist():
-        after = spent + float(weights[g])
-        owners = owner[start[g] : start[g + 1]]
-        if after > heaviest or any(spare[s] <= 0 for s in owners):
+        a, own = accounts[g], range(start[g], start[g + 1])
+        after = spent[a] + float(weights[g])
+        if after > left[a] or any(spare[owner[i]] < times[i] for i in own):
             continue
         removed[g] = True
-        spent = after
-        for s in owners:
-            spare[s] -= 1
+        spent[a] = after
+        for i in own:
+            spare[owner[i]] -= times[i]
     return removed

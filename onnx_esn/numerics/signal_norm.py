@@ -7,21 +7,24 @@ Source: "Prune or quantize? Strategy for Pareto-optimally low-cost and accurate 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
 from onnx_esn.numerics.midrise import Floats
 
+_AT_ONCE = 1 << 20  # elements
+
 
 def signal_norm(W: npt.ArrayLike, gain: npt.ArrayLike | None = None) -> Floats:
     """Return the squared norm (M,) of each filter of W (M, K), times gain (M,) squared."""
-    W = np.asarray(W, dtype=np.float64)
-    return np.asarray(np.einsum("mk,mk->m", W, W) * np.square(_gain(gain)))
+    return _rowwise(lambda w: np.einsum("mk,mk->m", w, w), W) * np.square(_gain(gain))
 
 
 def l1_norm(W: npt.ArrayLike, gain: npt.ArrayLike | None = None) -> Floats:
     """Return the sum of magnitudes (M,) of each filter of W (M, K), times |gain| (M,)."""
-    return np.asarray(np.abs(np.asarray(W, dtype=np.float64)).sum(axis=1) * np.abs(_gain(gain)))
+    return _rowwise(lambda w: np.abs(w).sum(axis=1), W) * np.abs(_gain(gain))
 
 
 def batchnorm_gain(gamma: npt.ArrayLike, running_var: npt.ArrayLike, eps: float) -> Floats:
@@ -32,3 +35,11 @@ def batchnorm_gain(gamma: npt.ArrayLike, running_var: npt.ArrayLike, eps: float)
 
 def _gain(gain: npt.ArrayLike | None) -> Floats:
     return np.asarray(1.0 if gain is None else gain, dtype=np.float64)
+
+
+def _rowwise(norm: Callable[[Floats], Floats], W: npt.ArrayLike) -> Floats:
+    """A norm of each row, in float64 a few rows at a time: W may fill most of the memory."""
+    W = np.asarray(W)
+    rows = max(1, _AT_ONCE // max(1, W.shape[1]))
+    parts = [norm(W[i : i + rows].astype(np.float64)) for i in range(0, len(W), rows)]
+    return np.concatenate(parts) if parts else np.empty(0)

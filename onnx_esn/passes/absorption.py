@@ -28,6 +28,7 @@ from onnx_esn.plans import FoldedConstant
 
 Floats = NDArray[np.float64]
 MODES = ("none", "constant", "mean")
+_AT_ONCE = 1 << 20  # elements
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,11 @@ def _readers(analysis: Analysis) -> list[_Reader]:
     reads = {c.node for c in analysis.propagation.claims if c.role == "input"}
     result = []
     for layer in analysis.layers:
-        if layer.index not in reads or len(layer.weight_shape) != 2 + len(layer.kernel):
+        if (
+            layer.op == "Einsum"
+            or layer.index not in reads
+            or len(layer.weight_shape) != 2 + len(layer.kernel)
+        ):
             continue
         node = analysis.model.graph.node[layer.index]
         data, axis = node.input[1 - layer.slot], 1
@@ -176,15 +181,18 @@ def _vector(x: Labels, shape: Shape, axis: int) -> Labels:
 
 def _effect(analysis: Analysis, layer: Layer, value: Floats, coverage: Floats) -> Floats:
     """Σ over channels and taps of W · value · coverage, (M,)."""
-    W = layer.as_filters(analysis.constants.value(layer.weight)).astype(np.float64)
+    W = layer.as_filters(analysis.constants.value(layer.weight))
     taps = math.prod(layer.kernel)
-    per_channel = W.reshape(layer.filters, -1, taps) @ coverage.reshape(-1)
-    share = per_channel.shape[1]
+    share = W.shape[1] // taps
     if layer.groups == 1:
-        delta = per_channel @ value
+        effect = np.outer(value, coverage).reshape(-1)
+        rows = max(1, _AT_ONCE // effect.size)  # W may fill most of the memory
+        parts = [W[i : i + rows].astype(np.float64) @ effect for i in range(0, len(W), rows)]
+        delta = np.concatenate(parts)
     else:
-        rows = per_channel.reshape(layer.groups, -1, share)
-        delta = np.einsum("gmc,gc->gm", rows, value.reshape(layer.groups, share)).reshape(-1)
+        per_channel = W.astype(np.float64).reshape(layer.filters, -1, taps) @ coverage.reshape(-1)
+        grouped = per_channel.reshape(layer.groups, -1, share)
+        delta = np.einsum("gmc,gc->gm", grouped, value.reshape(layer.groups, share)).reshape(-1)
     if layer.op == "Gemm":
         delta = delta * float(attributes(analysis.model.graph.node[layer.index]).get("alpha", 1.0))
     return np.asarray(delta, np.float64)

@@ -58,8 +58,8 @@ class QuantizeToBudget:
             return first
         assert isinstance(first.plan, QuantizationPlan)
         full = _spread(plan, first.plan, small)
-        options = replace(self.quantize, target_cost=None, plan=full, exclude=(), reference=None)
-        final = options(model)
+        options = replace(self.quantize, target_cost=None, plan=full, exclude=(), only=())
+        final = replace(options, reference=None)(model)
         # What is left once the zero filters are removed, which is what the budget speaks of.
         reached = {k: result.details[k] for k in ("cost_after", "mean_bits")}
         details = {**final.details, "target": first.details["target"], **reached}

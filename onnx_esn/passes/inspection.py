@@ -20,23 +20,19 @@ from collections import Counter
 
 import onnx
 
-from onnx_esn.graph.channel_groups import Group, analyse
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.model_file import initializer_bytes, load_model
-from onnx_esn.graph.shapes import data_inputs, declared_shape
 from onnx_esn.graph.weights import StoredWeight, read_weight
 from onnx_esn.numerics.esn import esn_a, esn_d, esn_prime
+from onnx_esn.passes.inspection_groups import inspect_groups
 from onnx_esn.passes.inspection_types import (
-    GroupInspection,
     Inspection,
     LayerInspection,
-    MemberInspection,
     Totals,
     Unresolved,
 )
 from onnx_esn.passes.layer_costs import (
     InputShape,
-    LayerView,
     measured_view,
     not_counted,
     total_cost,
@@ -82,7 +78,7 @@ def inspect(
         layers=tuple(layers),
         totals=_totals(layers, tensors, initializer_bytes(proto)),
         unresolved=tuple(unresolved),
-        groups=_groups(proto, view) if groups else None,
+        groups=inspect_groups(proto, view) if groups else None,
     )
 
 
@@ -147,18 +143,3 @@ def _totals(layers: list[LayerInspection], tensors: list[str], stored: int) -> T
         esn_d_memory=sum(x.esn_d_memory for x in stored_once),
         esn_prime_memory=prime_memory,
     )
-
-
-def _groups(model: onnx.ModelProto, view: LayerView) -> tuple[GroupInspection, ...]:
-    # The analysis tells the batch from other axes by its size, so an open batch is left to it.
-    sizes = dict(view.facts.sizes)
-    for info in data_inputs(model):
-        declared = declared_shape(info)
-        if declared and not isinstance(declared[0], int):
-            sizes[info.name] = (2, *sizes[info.name][1:])
-    return tuple(_group(g) for g in analyse(model, shapes=sizes).groups)
-
-
-def _group(group: Group) -> GroupInspection:
-    members = tuple(MemberInspection(m.node, m.op, m.filters, m.depthwise) for m in group.members)
-    return GroupInspection(group.name, members, group.width, int(group.classes.size), group.reason)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from onnx_esn.plans import PruningRatios
+
 INSPECTION_SCHEMA = "onnx-esn/inspection/1"
 
 
@@ -119,6 +121,14 @@ class MemberInspection:
 
 
 @dataclass(frozen=True)
+class LockInspection:
+    """Why channels of a group must stay: the operator or tensor, and how many classes it locks."""
+
+    reason: str
+    classes: int
+
+
+@dataclass(frozen=True)
 class GroupInspection:
     """A channel group: channels that can only be removed together across its members.
 
@@ -128,6 +138,15 @@ class GroupInspection:
         width: classes of channels it has; a class goes or stays as a whole.
         prunable: how many of them can be removed.
         reason: why none can, or "".
+        prunable_filters: filters of all members in the classes that can be removed: what a ratio
+            refers to.
+        granularity: filters of one layer that a class holds, at most: 1 where they can go one by
+            one, 4 where only four at a time.
+        macs: MACs that the model would have less without any of its channels, locked ones
+            included: those of its members, and those that read them.
+        share: macs / the model's MACs. A layer counts for the group of its filters and for that of
+            the channels it reads, so the shares add up to more than 1.
+        locks: why classes must stay, the commonest reason first.
     """
 
     name: str
@@ -135,6 +154,11 @@ class GroupInspection:
     width: int
     prunable: int
     reason: str
+    prunable_filters: int
+    granularity: int
+    macs: int
+    share: float | None
+    locks: tuple[LockInspection, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,6 +178,11 @@ class Inspection:
     totals: Totals
     unresolved: tuple[Unresolved, ...]
     groups: tuple[GroupInspection, ...] | None
+
+    def ratios(self) -> PruningRatios:
+        """A start for ratios by hand: every layer that can lose filters, group by group, at 0."""
+        free = (group for group in self.groups or () if group.prunable)
+        return PruningRatios({m.node: 0.0 for group in free for m in group.members}, 0.0)
 
     def to_document(self) -> dict[str, Any]:
         """Return the JSON document; it says nothing of where or how the model is stored."""

@@ -13,7 +13,7 @@ from onnx_esn.numerics.moments import Moments, channel_moments
 def measure_channels(
     model: onnx.ModelProto, tensors: Mapping[str, int], images: CalibrationSet, batch_size: int
 ) -> dict[str, Moments]:
-    """Moments of each channel of the named tensors, by name.
+    """Moments of each channel of the named tensors, by name; those inside bodies are left out.
 
     Args:
         model: the model the tensors belong to.
@@ -21,6 +21,8 @@ def measure_channels(
         images: what to run.
         batch_size: images at a time.
     """
+    made = {name for node in model.graph.node for name in node.output}
+    tensors = {name: axis for name, axis in tensors.items() if name in made}
     if not tensors:
         return {}
     session = Session(model, outputs=list(tensors))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_esn.budgets import Target, parse_target
 from onnx_esn.calibration import CalibrationSet
-from onnx_esn.errors import OptionError, PlanError, VerificationError
+from onnx_esn.errors import OptionError, VerificationError
 from onnx_esn.graph.channel_groups import Analysis, analyse, analyse_again
 from onnx_esn.graph.channel_labels import Mask
 from onnx_esn.graph.kept import KEPT_KEY as KEPT_KEY
@@ -23,8 +21,8 @@ from onnx_esn.graph.rewriting import RewriteError, Rewritten, rewrite
 from onnx_esn.passes.absorption import MODES, consumed_tensors, fold_constants, varying_labels
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.measuring import measure_channels
-from onnx_esn.passes.pruning_replay import planned_removal
-from onnx_esn.passes.pruning_result import pruning_result
+from onnx_esn.passes.pruning_replay import replay
+from onnx_esn.passes.pruning_result import joined, pruning_result
 from onnx_esn.passes.pruning_scores import (
     CRITERIA,
     MEASURED,
@@ -32,12 +30,11 @@ from onnx_esn.passes.pruning_scores import (
     unnormalized_outputs,
 )
 from onnx_esn.passes.pruning_selection import MacCounter, Selector
-from onnx_esn.plans import PruningPlan, load_plan
+from onnx_esn.passes.steering import Locks, group_ratios, locked_layers
+from onnx_esn.plans import PruningPlan, PruningRatios, load_pruning
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
-
-Locks = list[tuple[NDArray[np.int64], str]]
 
 _TRIES = 200
 
@@ -46,16 +43,23 @@ _TRIES = 200
 class Prune:
     """Remove filters and everything that was coupled to them.
 
-    Exactly one of `ratio`, `target_macs` and `plan` says how much.
+    One of `ratio`, `target_macs` and `plan` says how much; `exact` alone removes only what costs
+    nothing.
 
     Attributes:
         ratio: fraction of the prunable filters to remove, 0 ≤ ratio < 1.
         target_macs: MACs to reach from below: a number, "300M", or a percentage such as "50%".
-        plan: a plan, or the path of one, to replay.
+        plan: a plan to replay, or `PruningRatios` to follow, or the path of either. `ratio` may
+            stand beside ratios that have no default.
         criterion: what ranks the filters; a key of `pruning_scores.CRITERIA`.
         scope: "layer": the same share of every group; "global": all filters ranked together.
         round_to: widths of layers that lose filters become multiples of this.
-        exclude: patterns of layers (node or weight name, * and ?) that keep all their filters.
+        min_width: filters that every layer keeps; one that has fewer keeps all.
+        only: patterns of layers (node or weight name, * and ?); if any, what matches none of them
+            keeps all its filters, and so does what is tied to it.
+        exclude: patterns of layers that keep all their filters.
+        exact: first remove what costs nothing (see `RemoveRedundant`); a ratio then speaks of what
+            is left, a target still of the input model.
         absorb: what removed channels still sent to their consumers: "none" drops it, "constant"
             takes over exactly constant channels, "mean" expected values.
         images: measure means, and variances where BatchNorm was folded, on these images; None:
@@ -66,11 +70,14 @@ class Prune:
 
     ratio: float | None = None
     target_macs: str | float | Target | None = None
-    plan: PruningPlan | str | Path | None = None
+    plan: PruningPlan | PruningRatios | str | Path | None = None
     criterion: str = "signal-norm"
     scope: str = "layer"
     round_to: int = 1
+    min_width: int = 1
+    only: Sequence[str] = ()
     exclude: Sequence[str] = ()
+    exact: bool = False
     absorb: str = "mean"
     images: CalibrationSet | None = None
     input_shapes: Mapping[str, Sequence[int]] | None = field(default=None)
@@ -78,38 +85,92 @@ class Prune:
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
-        if sum(x is not None for x in (self.ratio, self.target_macs, self.plan)) != 1:
+        given = [x is not None for x in (self.ratio, self.target_macs, self.plan)]
+        ratio_and_plan = given == [True, False, True]  # which `_followed` looks into
+        if (sum(given) > 1 and not ratio_and_plan) or (not any(given) and not self.exact):
             raise OptionError("say how much to prune: one of ratio, target_macs or plan")
         if self.ratio is not None and not 0 <= self.ratio < 1:
             raise OptionError(f"ratio {self.ratio:g} is not a fraction: 0 ≤ ratio < 1")
         _among("criterion", self.criterion, CRITERIA)
         _among("scope", self.scope, ("layer", "global"))
         _among("absorb", self.absorb, MODES)
-        if self.round_to < 1:
-            raise OptionError(f"round_to must be at least 1, not {self.round_to}")
+        for name in ("round_to", "min_width"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}")
 
     def __call__(self, model: onnx.ModelProto) -> PassResult:
         """Prune.
 
         Raises:
-            OptionError: a pattern in `exclude` matches no layer.
+            OptionError: a pattern matches no layer, or options do not go together.
             PlanError: the plan does not fit the model.
             BudgetError: `target_macs` cannot be reached.
         """
+        plan = None if self.plan is None else load_pruning(self.plan)
+        if isinstance(plan, PruningPlan):
+            self._refuse_beside_a_plan()
+            return replay(model, plan, self.input_shapes)
+        ratios = None if plan is None else self._followed(plan)
+        if self.exact:
+            return self._after_exact(model)
         analysis = analyse(model, shapes=self.input_shapes)
-        if self.plan is not None:
-            return _replay(analysis, load_plan(self.plan, PruningPlan))
-        locks = _excluded(analysis, self.exclude)
+        locks = locked_layers(analysis, self.only, self.exclude)
         variances = self._variances(analysis)
-        found = _rewrite_or_lock(analysis, locks, lambda a: self._choose(a, variances))
+        found = _rewrite_or_lock(analysis, locks, lambda a: self._choose(a, variances, ratios))
         analysis, removed, rewritten = found
         means = self._means(analysis, removed)
         folded, notes = fold_constants(analysis, removed, self.absorb, means)
+        if ratios is not None:
+            notes = (*group_ratios(analysis, ratios)[1], *notes)
         return pruning_result(analysis, removed, rewritten, folded, notes)
 
-    def _choose(self, analysis: Analysis, variances: Mapping[str, Floats]) -> Mask:
+    def _refuse_beside_a_plan(self) -> None:
+        """A plan says all there is to say."""
+        asked = {
+            "ratio": self.ratio is not None,
+            "only": bool(self.only),
+            "exclude": bool(self.exclude),
+            "round_to": self.round_to > 1,
+            "min_width": self.min_width > 1,
+            "exact": self.exact,
+        }
+        for name in (name for name, given in asked.items() if given):
+            raise OptionError(f"{name} does not go with a plan that is replayed: edit the plan")
+
+    def _after_exact(self, model: onnx.ModelProto) -> PassResult:
+        """Remove what costs nothing, then prune what is left."""
+        from onnx_esn.passes.exact import RemoveRedundant
+
+        first = RemoveRedundant(self.input_shapes)(model)
+        ratio, target = self.ratio, self.target_macs
+        if target is not None:  # a percentage speaks of the input model
+            target = Target(parse_target(target).resolve(first.details["macs_before"]))
+        elif ratio is None and self.plan is None:
+            ratio = 0.0
+        rest = replace(self, exact=False, ratio=ratio, target_macs=target)
+        result = joined(first, rest(first.model))
+        return replace(result, details={**result.details, "exact": dict(first.details)})
+
+    def _followed(self, plan: PruningRatios) -> PruningRatios:
+        """The ratios with their default."""
+        if self.scope != "layer":
+            raise OptionError("scope 'global' does not go with ratios for single layers")
+        if self.ratio is None:
+            return plan
+        if plan.default is not None:
+            raise OptionError(
+                f"the ratios have a default, {plan.default:g}; leave out that or ratio"
+            )
+        return replace(plan, default=self.ratio)
+
+    def _choose(
+        self, analysis: Analysis, variances: Mapping[str, Floats], ratios: PruningRatios | None
+    ) -> Mask:
         score, filters = class_scores(analysis, self.criterion, variances)
-        selector = Selector(analysis, score, filters, self.scope, self.round_to)
+        limits = self.scope, self.round_to, self.min_width
+        selector = Selector(analysis, score, filters, *limits)
+        if ratios is not None:
+            return selector.by_group_ratios(group_ratios(analysis, ratios)[0])
         if self.ratio is not None:
             return selector.by_ratio(self.ratio)
         assert self.target_macs is not None
@@ -121,14 +182,14 @@ class Prune:
         if self.images is None or self.criterion not in MEASURED:
             return {}
         tensors = unnormalized_outputs(analysis)
-        found = measure_channels(analysis.model, tensors, self.images, self.batch_size)
+        found = measure_channels(analysis.executable, tensors, self.images, self.batch_size)
         return {name: m.variance for name, m in found.items()}
 
     def _means(self, analysis: Analysis, removed: Mask) -> Mapping[str, Floats] | None:
         if self.images is None or self.absorb != "mean" or not removed.any():
             return None
         tensors = consumed_tensors(analysis, removed)
-        found = measure_channels(analysis.model, tensors, self.images, self.batch_size)
+        found = measure_channels(analysis.executable, tensors, self.images, self.batch_size)
         return {name: m.mean for name, m in found.items()}
 
 
@@ -177,42 +238,11 @@ def _rewrite_or_lock(
         try:
             return analysis, removed, rewrite(analysis, removed)
         except RewriteError as error:
-            log.info("locked: %s", error.reason)
-            locks.append((error.labels, error.reason))
+            log.info("locked: %s", "; ".join(reason for _, reason in error.locks))
+            locks += error.locks
     raise VerificationError(f"no consistent way to prune this graph after {_TRIES} attempts")
-
-
-def _replay(analysis: Analysis, plan: PruningPlan) -> PassResult:
-    removed = planned_removal(analysis, plan)
-    try:
-        rewritten = rewrite(analysis, removed)
-    except RewriteError as error:
-        raise PlanError(f"the plan cannot be carried out: {error.reason}") from error
-    return pruning_result(analysis, removed, rewritten, plan.folded_constants, ())
 
 
 def _among(what: str, value: str, allowed: Mapping[str, object] | Sequence[str]) -> None:
     if value not in allowed:
         raise OptionError(f"{what} {value!r} is not one of {', '.join(allowed)}")
-
-
-def _excluded(analysis: Analysis, patterns: Sequence[str]) -> list[tuple[NDArray[np.int64], str]]:
-    layers = analysis.layers
-    first = analysis.first_labels
-    locks = []
-    for pattern in patterns:
-        hits = [
-            x
-            for x in layers
-            if any(fnmatch.fnmatchcase(n, pattern) for n in (x.name, x.weight, x.source))
-        ]
-        if not hits:
-            names = [n for x in layers for n in (x.name, x.weight)]
-            close = difflib.get_close_matches(pattern.strip("*"), names, 3, 0.3)
-            hint = f"; close names: {', '.join(close)}" if close else ""
-            raise OptionError(f"exclude pattern {pattern!r} matches no layer{hint}")
-        for x in hits:
-            if x.index in first:
-                start = first[x.index]
-                locks.append((np.arange(start, start + x.filters), f"excluded by {pattern!r}"))
-    return locks

@@ -3,14 +3,48 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+import onnx
 
 from onnx_esn.errors import PlanError
-from onnx_esn.graph.channel_groups import Analysis
+from onnx_esn.graph.channel_groups import Analysis, analyse
 from onnx_esn.graph.channel_labels import Classes, Labels, Mask
+from onnx_esn.graph.rewriting import RewriteError, rewrite
 from onnx_esn.graph.slicing import claimed_sources, removed_along
+from onnx_esn.passes.base import PassResult
+from onnx_esn.passes.pruning_result import joined, pruning_result
 from onnx_esn.plans import PruningPlan, SliceEntry
+
+
+def replay(
+    model: onnx.ModelProto, plan: PruningPlan, shapes: Mapping[str, Sequence[int]] | None = None
+) -> PassResult:
+    """Carry out a plan.
+
+    Args:
+        model: the model that the plan was made for.
+        plan: the plan.
+        shapes: input shapes for dynamic axes other than the batch.
+
+    Raises:
+        PlanError: it does not fit the model.
+    """
+    from onnx_esn.passes.exact_merge import check_merged, merge_channels
+
+    analysis = analyse(merge_channels(model, plan.merged), shapes=shapes)
+    removed = planned_removal(analysis, plan)
+    check_merged(analysis, removed, plan.merged)
+    try:
+        rewritten = rewrite(analysis, removed)
+    except RewriteError as error:
+        raise PlanError(f"the plan cannot be carried out: {error.reason}") from error
+    result = pruning_result(analysis, removed, rewritten, plan.folded_constants, ())
+    assert isinstance(result.plan, PruningPlan)
+    first = replace(result, plan=replace(result.plan, merged=plan.merged))
+    return first if plan.then is None else joined(first, replay(first.model, plan.then, shapes))
 
 
 def planned_removal(analysis: Analysis, plan: PruningPlan) -> Mask:

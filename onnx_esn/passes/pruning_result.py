@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
 
 from onnx_esn.errors import PlanError
 from onnx_esn.graph.bias import BiasDelta, add_to_biases
+from onnx_esn.graph.bodies import restored
 from onnx_esn.graph.channel_groups import Analysis
 from onnx_esn.graph.channel_labels import Mask
 from onnx_esn.graph.kept import record_kept
 from onnx_esn.graph.rewriting import Rewritten
-from onnx_esn.passes.base import PassResult, Skipped, copied
+from onnx_esn.passes.base import PassResult, Skipped
 from onnx_esn.passes.pruning_selection import MacCounter
+from onnx_esn.passes.steering import filters_of
 from onnx_esn.plans import FoldedConstant, GroupEntry, PruningPlan, SliceEntry
+
+# Layers whose width is no multiple of this run slowly (docs/concepts/pruning.md has figures).
+EVEN = 4
 
 
 def pruning_result(
@@ -35,30 +41,52 @@ def pruning_result(
         folded: what is added to biases.
         notes: what to report besides locked groups and barriers.
     """
-    model = analysis.model
+    model = analysis.source
     if removed.any():
         model = with_biases(analysis, rewritten.model, removed, folded)
-        model = copied(model) if model is rewritten.model else model
         record_kept(analysis, model, removed)
+        model = restored(model)
     slices = tuple(SliceEntry(s.tensor, s.axis, s.removed, s.users) for s in rewritten.slices)
     plan = PruningPlan(slices, _group_entries(analysis, removed), tuple(folded))
     skipped = [Skipped(g.name, g.reason) for g in analysis.groups if g.reason]
     skipped += [Skipped(b.node, b.reason) for b in analysis.propagation.barriers]
     skipped += notes
-    first = analysis.first_labels
-    layers = [x for x in analysis.layers if x.index in first]
-    lost = sum(int(removed[first[x.index] : first[x.index] + x.filters].sum()) for x in layers)
+    layers = filters_of(analysis).values()
+    lost = [int(removed[labels].sum()) for labels in layers]
     counter = MacCounter(analysis)
     free = np.append(~analysis.classes.locked, False)[analysis.classes.of]
-    prunable = sum(int(free[first[x.index] : first[x.index] + x.filters].sum()) for x in layers)
     details = {
-        "filters_before": sum(x.filters for x in layers),
-        "filters_prunable": prunable,
-        "filters_removed": lost,
+        "filters_before": sum(labels.size for labels in layers),
+        "filters_prunable": sum(int(free[labels].sum()) for labels in layers),
+        "filters_removed": sum(lost),
+        "layers_uneven": sum(
+            n > 0 and (labels.size - n) % EVEN != 0 for labels, n in zip(layers, lost, strict=True)
+        ),
         "macs_before": counter(np.zeros_like(removed)),
         "macs_after": counter(removed),
     }
     return PassResult(model, bool(removed.any()), tuple(skipped), plan, details)
+
+
+def joined(first: PassResult, second: PassResult) -> PassResult:
+    """Two prunings, one after the other, as one result; its plan replays both."""
+    a, b = first.details, second.details
+    details = {
+        **b,
+        "filters_before": a["filters_before"],
+        "filters_prunable": a["filters_removed"] + b["filters_prunable"],
+        "filters_removed": a["filters_removed"] + b["filters_removed"],
+        "macs_before": a["macs_before"],
+        "layers_uneven": (b if second.modified else a)["layers_uneven"],
+    }
+    skipped = tuple(dict.fromkeys((*first.skipped, *second.skipped)))
+    modified = first.modified or second.modified
+    assert isinstance(first.plan, PruningPlan)
+    assert isinstance(second.plan, PruningPlan)
+    plan = second.plan
+    if first.modified:
+        plan = replace(first.plan, then=second.plan) if second.modified else first.plan
+    return PassResult(second.model, modified, skipped, plan, details)
 
 
 def _group_entries(analysis: Analysis, removed: Mask) -> tuple[GroupEntry, ...]:

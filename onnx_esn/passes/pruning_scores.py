@@ -14,11 +14,12 @@ from onnx_esn.graph.readers import readers
 from onnx_esn.numerics.signal_norm import l1_norm, signal_norm
 
 Floats = NDArray[np.float64]
+Weights = NDArray[np.generic]  # of any float type
 # (W (M, K), parameters of the BatchNorm that follows or None, measured output variance or None)
-Criterion = Callable[[Floats, BatchNorm | None, Floats | None], Floats]
+Criterion = Callable[[Weights, BatchNorm | None, Floats | None], Floats]
 
 
-def _signal_norm(W: Floats, bn: BatchNorm | None, measured: Floats | None) -> Floats:
+def _signal_norm(W: Weights, bn: BatchNorm | None, measured: Floats | None) -> Floats:
     """‖W_m‖² of the weights before BatchNorm; where it was folded, the variance of the output.
 
     A folded filter W·γ/σ is no measure of its worth: σ grows with ‖W‖, and a dead filter (σ → 0)
@@ -27,12 +28,12 @@ def _signal_norm(W: Floats, bn: BatchNorm | None, measured: Floats | None) -> Fl
     return measured if bn is None and measured is not None else signal_norm(W)
 
 
-def _effective_norm(W: Floats, bn: BatchNorm | None, measured: Floats | None) -> Floats:
+def _effective_norm(W: Weights, bn: BatchNorm | None, measured: Floats | None) -> Floats:
     """‖W_m·γ/√(σ²+ε)‖²."""
     return signal_norm(W, None if bn is None else bn.gain)
 
 
-def _output_variance(W: Floats, bn: BatchNorm | None, measured: Floats | None) -> Floats:
+def _output_variance(W: Weights, bn: BatchNorm | None, measured: Floats | None) -> Floats:
     """Variance of the filter's output, BatchNorm's σ² or measured."""
     if bn is not None:
         return bn.variance
@@ -43,12 +44,12 @@ def _output_variance(W: Floats, bn: BatchNorm | None, measured: Floats | None) -
     )
 
 
-def _bn_scale(W: Floats, bn: BatchNorm | None, measured: Floats | None) -> Floats:
+def _bn_scale(W: Weights, bn: BatchNorm | None, measured: Floats | None) -> Floats:
     """|γ|; 1 for every filter of a layer without BatchNorm."""
     return np.ones(len(W)) if bn is None else np.abs(bn.gamma)
 
 
-def _l1_norm(W: Floats, bn: BatchNorm | None, measured: Floats | None) -> Floats:
+def _l1_norm(W: Weights, bn: BatchNorm | None, measured: Floats | None) -> Floats:
     """‖W_m‖₁."""
     return l1_norm(W)
 
@@ -99,7 +100,7 @@ def class_scores(
         first = first_labels.get(layer.index)
         if first is None:
             continue
-        W = layer.as_filters(analysis.constants.value(layer.weight)).astype(np.float64)
+        W = layer.as_filters(analysis.constants.value(layer.weight))
         bn = batchnorm_after(analysis.model, users, analysis.constants, layer)
         norms = score(W, bn, (variances or {}).get(layer.output))
         mean = norms.mean()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,45 +13,14 @@ from onnx_esn.errors import BudgetError
 from onnx_esn.graph.channel_groups import Analysis
 from onnx_esn.graph.channel_labels import Labels
 from onnx_esn.numerics.selection import select_removals
+from onnx_esn.passes.pruning_macs import MacCounter as MacCounter
+from onnx_esn.passes.steering import filters_of
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 # Restoring classes one by one after the bisection: enough to use up the last filter's worth.
 _RESTORE_TRIES = 256
-
-
-class MacCounter:
-    """MACs of the model once labels are removed.
-
-    A layer has as many as its output has elements (for a ConvTranspose: its input), times what
-    each of them reads (is read by). Both fall with the labels that sit there.
-    """
-
-    def __init__(self, analysis: Analysis) -> None:
-        p = analysis.propagation
-        reads = {(c.node, c.role): c.labels for c in p.claims if c.role != "param"}
-        self.layers: list[tuple[int, list[Labels]]] = []
-        for layer in analysis.layers:
-            if layer.macs is None:
-                continue
-            if layer.op == "ConvTranspose":
-                data = p.labels.get(analysis.model.graph.node[layer.index].input[0])
-                # The filters of one group; whole groups go with the input's channels.
-                inner = None if layer.index in p.groups else reads.get((layer.index, "filter"))
-                factors = [data, inner]
-            else:
-                factors = [p.labels.get(layer.output), reads.get((layer.index, "input"))]
-            self.layers.append((layer.macs, [f.reshape(-1) for f in factors if f is not None]))
-
-    def __call__(self, removed: Mask) -> int:
-        """MACs with the labels in `removed` (per label) gone."""
-        total = 0
-        for macs, factors in self.layers:
-            for labels in factors:
-                macs = macs * int((~removed[labels]).sum()) // labels.size
-            total += macs
-        return total
 
 
 @dataclass(frozen=True)
@@ -62,13 +33,15 @@ class Selector:
         filters: filters per class.
         scope: "layer" takes the same share of every group, "global" ranks all classes together.
         round_to: widths of layers that lose filters become multiples of this.
+        min_width: filters that every layer keeps; one with fewer keeps all.
     """
 
     analysis: Analysis
     score: Floats
     filters: Floats
     scope: str
-    round_to: int
+    round_to: int = 1
+    min_width: int = 1
 
     def prunable(self) -> Mask:
         """Classes that may go and hold filters."""
@@ -85,36 +58,73 @@ class Selector:
         return priority
 
     def by_ratio(self, ratio: float) -> Mask:
-        """Remove at most `ratio` of the prunable filters; per class."""
-        free = np.flatnonzero(self.prunable())
-        return self._take(free, self._priority(), ratio * float(self.filters[free].sum()))
+        """Remove at most `ratio` of the prunable filters; per class.
 
-    def _take(self, free: NDArray[np.int64], priority: Floats, budget: float) -> Mask:
+        With scope "layer", what a group has to keep is not made up for by the others.
+        """
+        priority = self._priority()
+        late = np.zeros(self.score.size, np.int64)
+        if self.scope == "layer":
+            for group in self.analysis.groups:
+                half_a_class = 0.5 / max(group.classes.size, 1)
+                late[group.classes] = priority[group.classes] > ratio + half_a_class - 1e-9
+        total = ratio * float(self.filters[self._free].sum())
+        return self._take(priority, np.array([total, 0.0]), late)
+
+    def by_group_ratios(self, ratios: Floats) -> Mask:
+        """Remove at most `ratios[i]` of the prunable filters of group i; per class."""
+        account = np.full(self.score.size, ratios.size)  # of those that no group may lose
+        for i, group in enumerate(self.analysis.groups):
+            account[group.classes] = i
+        held = np.bincount(account[self._free], self.filters[self._free], ratios.size + 1)
+        return self._take(self.score, np.append(ratios, 0.0) * held, account)
+
+    @cached_property
+    def _free(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.prunable())
+
+    @cached_property
+    def _layers(self) -> dict[str, Labels]:
+        """The class of each filter, by layer."""
+        of = self.analysis.classes.of
+        return {name: of[labels] for name, labels in filters_of(self.analysis).items()}
+
+    @cached_property
+    def _limits(self) -> tuple[list[Labels], list[int]]:
+        """Sets of free classes (by their place in `_free`), and how many of each must stay."""
         position = np.full(self.score.size, -1)
-        position[free] = np.arange(free.size)
-        constraints = []
-        for members in self.analysis.constraints:
-            inside = position[members]
-            # A set that also holds classes which stay for sure needs no guarding.
-            if (inside >= 0).all():
-                constraints.append(inside)
+        position[self._free] = np.arange(self._free.size)
+        # A set that also holds classes which stay for sure needs no guarding.
+        sets = [position[members] for members in self.analysis.constraints]
+        sets = [inside for inside in sets if (inside >= 0).all()]
+        least = [1] * len(sets)
+        if self.min_width > 1:
+            for of in self._layers.values():
+                inside = position[of]
+                inside = inside[inside >= 0]
+                sets.append(inside)
+                least.append(min(self.min_width, of.size) - (of.size - inside.size))
+        return sets, least
+
+    def _take(self, priority: Floats, budget: Floats | float, account: Any = 0) -> Mask:
+        sets, least = self._limits
+        free = self._free
         removed = np.zeros(self.score.size, np.bool_)
         removed[free] = select_removals(
-            priority[free], self.filters[free], constraints, budget=budget
+            priority[free],
+            self.filters[free],
+            sets,
+            budget=budget,
+            minimum=least,
+            account=np.broadcast_to(account, self.score.shape)[free],
         )
         return self._rounded(removed) if self.round_to > 1 else removed
 
     def _rounded(self, removed: Mask) -> Mask:
         """Give classes back, best first, until every layer's width is a multiple or whole."""
         removed = removed.copy()
-        of, first = self.analysis.classes.of, self.analysis.first_labels
-        layers = {
-            x.name: of[first[x.index] : first[x.index] + x.filters]
-            for x in self.analysis.layers
-            if x.index in first
-        }
         for group in self.analysis.groups:
-            members = [layers[m.node] for m in group.members if m.node in layers]
+            members = [self._layers[m.node] for m in group.members if m.node in self._layers]
             gone = group.classes[removed[group.classes]]
             back = list(gone[np.argsort(self.score[gone], kind="stable")])
             while back and self._uneven(members, removed):
@@ -125,6 +135,13 @@ class Selector:
         kept = [int((~removed[m]).sum()) for m in members]
         return any(k % self.round_to and k < m.size for k, m in zip(kept, members, strict=True))
 
+    def _narrowest(self) -> str:
+        """What is left of each group, in words."""
+        if self.round_to > 1:
+            left = f"a multiple of {self.round_to} filters"
+            return left if self.min_width == 1 else f"{left}, at least {self.min_width},"
+        return "one filter" if self.min_width == 1 else f"{self.min_width} filters"
+
     def by_macs(self, target: float) -> Mask:
         """Remove as few filters as bring the MACs to `target` or just below.
 
@@ -133,22 +150,20 @@ class Selector:
         """
         count = MacCounter(self.analysis)
         labels = self.analysis.removed_labels
-        free = np.flatnonzero(self.prunable())
         priority = self._priority()
-        low, high = 0.0, float(self.filters[free].sum())
-        removed = self._take(free, priority, high)
+        low, high = 0.0, float(self.filters[self._free].sum())
+        removed = self._take(priority, high)
         least = count(labels(removed))
         if least > target:
-            left = "one filter" if self.round_to == 1 else f"a multiple of {self.round_to} filters"
             raise BudgetError(
-                f"{target:,.0f} MACs cannot be reached by pruning: with {left} left per group "
-                f"{least:,} remain; ask for at least that, or exclude fewer layers"
+                f"{target:,.0f} MACs cannot be reached by pruning: with {self._narrowest()} left "
+                f"per group {least:,} remain; ask for at least that, or exclude fewer layers"
             )
         if count(labels(np.zeros_like(removed))) <= target:
             return np.zeros_like(removed)
         while high - low >= 1.0:
             middle = np.floor((low + high) / 2)
-            trial = self._take(free, priority, float(middle))
+            trial = self._take(priority, float(middle))
             if count(labels(trial)) <= target:
                 high, removed = float(middle), trial
             else:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
-from onnx_esn.errors import OptionError
 from onnx_esn.graph.batchnorm import BatchNorm, batchnorm_after
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.readers import readers
@@ -19,6 +16,7 @@ from onnx_esn.graph.weights import StoredWeight, read_weight
 from onnx_esn.numerics.midrise import MAX_BITS
 from onnx_esn.passes.base import Skipped
 from onnx_esn.passes.layer_costs import LayerView, not_counted
+from onnx_esn.passes.layer_patterns import left_out
 
 
 @dataclass(frozen=True)
@@ -49,19 +47,23 @@ class Job:
 
 
 def find_jobs(
-    model: onnx.ModelProto, view: LayerView, exclude: Sequence[str] = ()
+    model: onnx.ModelProto,
+    view: LayerView,
+    exclude: Sequence[str] = (),
+    only: Sequence[str] = (),
 ) -> tuple[list[Job], list[Skipped]]:
     """Sort the layers of a model into those that can be quantized and those that cannot.
 
     Args:
         model: the model.
         view: its layers.
-        exclude: glob patterns on names of nodes and weights.
+        exclude: patterns on names of nodes and weights: what matches one stays as it is.
+        only: such patterns; if any, what matches none stays as it is.
 
     Raises:
         OptionError: a pattern matches no layer.
     """
-    excluded = match_layers(view.layers, exclude)
+    excluded = left_out(view.layers, only, exclude)
     skipped = not_counted(model, view)
     users = readers(model)
     shared: dict[str, list[tuple[Layer, StoredWeight]]] = {}
@@ -83,37 +85,11 @@ def find_jobs(
     return jobs, sorted(skipped, key=lambda s: order.get(s.node, len(order)))
 
 
-def match_layers(layers: Sequence[Layer], patterns: Sequence[str]) -> dict[str, str]:
-    """Return, for each layer whose node or weight matches a pattern, which one it was.
-
-    Raises:
-        OptionError: a pattern matches nothing; the message lists close names.
-    """
-    matched: dict[str, str] = {}
-    for pattern in patterns:
-        hits = [x for x in layers if any(_matches(name, pattern) for name in _names(x))]
-        if not hits:
-            names = [name for x in layers for name in dict.fromkeys(_names(x))]
-            close = difflib.get_close_matches(pattern.strip("*"), names, n=3, cutoff=0.4)
-            hint = f"; close names: {', '.join(close)}" if close else ""
-            raise OptionError(f"--exclude {pattern!r} matches no layer and no weight{hint}")
-        matched.update({x.name: f"excluded by {pattern!r}" for x in hits})
-    return matched
-
-
-def _names(layer: Layer) -> tuple[str, ...]:
-    return layer.name, layer.weight, layer.source
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return name == pattern or fnmatchcase(name, pattern)
-
-
 def _refusal(uses: Sequence[tuple[Layer, StoredWeight]], excluded: dict[str, str]) -> str:
     layers, weight = [x for x, _ in uses], uses[0][1]
     for layer in layers:
         if layer.name in excluded:
-            return f"its weight is shared with {layer.name}, which is excluded"
+            return f"its weight is shared with {layer.name}: {excluded[layer.name]}"
     if weight.locked:
         return weight.locked
     if not weight.W.size:

@@ -47,8 +47,9 @@ class Quantize:
         target_cost: ESN'_d to stay below (`1.2G`), or a percentage of the input model's (`25%`);
             0 … 8 bits per filter by Lagrangian allocation.
         plan: a plan, or the path of one, to replay.
-        exclude: glob patterns on names of nodes or weights; what matches stays as it is, and its
-            cost counts in the budget.
+        exclude: patterns on names of nodes or weights (* and ?); what matches stays as it is, and
+            its cost counts in the budget.
+        only: such patterns; if any, what matches none of them is excluded too.
         reference: the model that a percentage refers to, where that is not the input model.
         input_shape: as for `inspect`; a budget needs it where axes other than the batch are open.
     """
@@ -57,6 +58,7 @@ class Quantize:
     target_cost: Target | str | float | None = None
     plan: QuantizationPlan | str | Path | None = None
     exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     reference: onnx.ModelProto | None = None
     input_shape: InputShape | None = None
 
@@ -70,8 +72,8 @@ class Quantize:
             or not 1 <= self.bits <= MAX_BITS
         ):
             raise OptionError(f"--bits must be an integer from 1 to {MAX_BITS}, not {self.bits!r}")
-        if self.plan is not None and self.exclude:
-            raise OptionError("--exclude cannot be combined with --plan: edit the plan instead")
+        if self.plan is not None and (self.exclude or self.only):
+            raise OptionError("exclude and only do not go with a plan: edit the plan instead")
         if self.target_cost is not None:
             parse_target(self.target_cost)
 
@@ -89,7 +91,7 @@ class Quantize:
             plan = load_plan(self.plan, QuantizationPlan)
             jobs, skipped = find_jobs(model, view)
         else:
-            jobs, skipped = find_jobs(model, view, self.exclude)
+            jobs, skipped = find_jobs(model, view, self.exclude, self.only)
             if self.bits is not None:
                 choices = [uniform_choice(job, self.bits) for job in jobs]
                 skipped += _narrowed(jobs, self.bits)

@@ -1,4 +1,4 @@
-"""What `inspect` found: a table of layers, a table of channel groups."""
+"""What each layer costs, as `inspect` found it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from onnx_esn.passes.inspection_types import GroupInspection, Inspection, LayerInspection
+from onnx_esn.passes.inspection_types import Inspection, LayerInspection
 
 from . import numbers
+from .group_table import groups_line
 from .layout import cell, count, elide, grid, note
 from .skipped_table import skipped_table
 
@@ -21,7 +22,7 @@ _DEPTHWISE = "dw"
 
 @dataclass(frozen=True)
 class InspectionTables:
-    """Layers with totals, what could not be counted, and the channel groups.
+    """Layers with totals, what could not be counted, and a line on the channel groups.
 
     Attributes:
         inspection: the figures.
@@ -39,7 +40,7 @@ class InspectionTables:
             yield missing
         if self.inspection.groups:
             yield Text()
-            yield _groups(self.inspection.groups)
+            yield Text(f"{groups_line(self.inspection.groups)} (--groups lists them)")
 
 
 def inspection_tables(inspection: Inspection) -> InspectionTables:
@@ -107,24 +108,3 @@ def _legend(inspection: Inspection) -> str:
     if plain:
         text += f" {count(plain, 'layer')} not quantized: they cost the width they are stored in."
     return text
-
-
-def _groups(groups: tuple[GroupInspection, ...]) -> Table:
-    free = sum(group.prunable for group in groups)
-    table = grid(
-        f"{count(len(groups), 'channel group')}, {free:,} of "
-        f"{sum(group.width for group in groups):,} channels can be removed"
-    )
-    table.add_column("group", no_wrap=True)
-    table.add_column("layers", justify="right", no_wrap=True)
-    table.add_column("width", justify="right", no_wrap=True)
-    table.add_column("prunable", justify="right", no_wrap=True)
-    reasons = any(group.reason for group in groups)
-    if reasons:
-        table.add_column("reason", min_width=24)
-    for group in groups:
-        style = "" if group.prunable else "dim"
-        row = [elide(group.name, 30), str(len(group.members)), str(group.width)]
-        row += [str(group.prunable), *([group.reason] if reasons else [])]
-        table.add_row(*(cell(text, style) for text in row))
-    return table

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from onnx_esn.passes.base import PassResult
+from onnx_esn.report.layout import count
 from onnx_esn.report.numbers import percent, si
 
 RESULT_SCHEMA = "onnx-esn/result/1"
@@ -20,6 +21,25 @@ def prune_summary(details: Mapping[str, Any]) -> str:
         f"removed {details['filters_removed']} of {details['filters_prunable']} prunable filters; "
         f"MACs {si(before)} → {si(after)}{share}"
     )
+
+
+def prune_hints(details: Mapping[str, Any]) -> list[str]:
+    """What went without loss, and widths that are slow to run."""
+    lines = []
+    exact = details.get("exact")
+    if exact is not None:
+        kinds = ("dead", "unread", "duplicate")
+        parts = [f"{exact[f'filters_{k}']} {k}" for k in kinds if exact[f"filters_{k}"]]
+        which = f" ({', '.join(parts)})" if parts else ""
+        lines.append(f"{exact['filters_removed']} of them without loss{which}")
+    uneven = details.get("layers_uneven", 0)
+    if uneven:
+        advice = "try --round-to 8" if exact is None else "--exact does not round"
+        lines.append(
+            f"hint: the new width of {count(uneven, 'layer')} is no multiple of 4, "
+            f"which can be slow; {advice}"
+        )
+    return lines
 
 
 def zero_summary(details: Mapping[str, Any]) -> str:
@@ -73,6 +93,8 @@ SUMMARIES = {
 def summary(verb: str, result: PassResult) -> list[str]:
     """Lines for one pass, its recalibration included."""
     lines = [SUMMARIES[verb](result.details)]
+    if verb == "prune":
+        lines += prune_hints(result.details)
     if "recalibration" in result.details:
         lines.append(recalibrate_summary(result.details["recalibration"]))
     return lines

@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
+import onnx_esn
 from onnx_esn.graph.channel_groups import analyse
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
-from tests.graph.random_graphs import random_model
+from tests.graph.random_graphs import random_model, sizes_of_run
 from tests.net import feeds_for
 from tests.oracles.equivalence import (
     assert_sliced_is_masked,
@@ -20,7 +22,6 @@ from tests.oracles.equivalence import (
     relative_difference,
     rewrite_or_lock,
     run,
-    sizes_of,
 )
 
 
@@ -32,13 +33,14 @@ def check(model, seed, share):
         free = free_classes(analysis)
         return rng.permutation(free)[: int(np.ceil(share * len(free)))]
 
-    assert all(np.isfinite(y).all() for y in run(model, feeds_for(model, sizes_of(model))))
-    analysis, removed, rewritten, locks = rewrite_or_lock(model, wanted)
-    assert_sliced_is_masked(analysis, removed, rewritten)
+    sizes = [sizes_of_run(model, k) for k in (0, 1)]
+    assert all(np.isfinite(y).all() for y in run(model, feeds_for(model, sizes[0])))
+    analysis, removed, rewritten, locks = rewrite_or_lock(model, wanted, shapes=sizes[0])
+    worst = assert_sliced_is_masked(analysis, removed, rewritten, sizes=sizes)
     assert all(locks)
     for group in analysis.groups:
         assert group.prunable or group.reason
-    return analysis, removed
+    return worst, removed.any()
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
@@ -54,15 +56,28 @@ def test_small_random_graphs(generator, seed, share):
     check(random_model(generator), seed, share)
 
 
+def test_every_rule_is_drawn():
+    drawn = {n.op_type for seed in range(400) for n in random_model(random.Random(seed)).graph.node}
+    assert len(drawn) > 70
+    assert {"If", "Loop", "Einsum", "GatherND", "FusedConv", "DequantizeLinear"} <= drawn
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("block", range(10))
+@pytest.mark.parametrize("block", range(20))
 def test_many_random_graphs(block):
     removed = 0
     for i in range(100):
         generator = random.Random(1000 * block + i)
         model = random_model(generator)
-        removed += check(model, i, generator.choice((0.1, 0.3, 0.5, 0.9)))[1].any()
+        removed += check(model, i, generator.choice((0.1, 0.3, 0.5, 0.9)))[1]
     assert removed > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100))
+def test_larger_random_graphs(seed):
+    generator = random.Random(f"larger {seed}")
+    check(random_model(generator, most=60), seed, generator.choice((0.1, 0.5, 0.9)))
 
 
 @pytest.mark.slow
@@ -73,9 +88,39 @@ def test_pruning_random_graphs(seed):
     result = Prune(ratio=0.5)(model)
     again = Prune(plan=result.plan)(model)
     assert again.model.SerializeToString() == result.model.SerializeToString()
-    feeds = feeds_for(model, sizes_of(model))
-    for a, b in zip(run(model, feeds), run(result.model, feeds), strict=True):
-        assert a.shape == b.shape
+    for k in (0, 1):
+        feeds = feeds_for(model, sizes_of_run(model, k))
+        for a, b in zip(run(model, feeds), run(result.model, feeds), strict=True):
+            assert a.shape == b.shape
+
+
+def check_verbs(seed):
+    """As a user calls them, without a size: each result is valid and runs."""
+    model = random_model(random.Random(seed))
+    before = model.SerializeToString()
+    sizes = [sizes_of_run(model, k) for k in (0, 1)]
+    pruned = onnx_esn.prune(model, ratio=0.5).model
+    quantized = onnx_esn.quantize(pruned, bits=4).model
+    annotated = onnx_esn.annotate(quantized, input_shape=sizes[0]).model
+    onnx_esn.inspect(annotated)
+    for made in (pruned, quantized, annotated):
+        onnx.checker.check_model(made, full_check=True)
+        for size in sizes:
+            feeds = feeds_for(model, size)
+            for a, b in zip(run(model, feeds), run(made, feeds), strict=True):
+                assert (a.shape, a.dtype) == (b.shape, b.dtype)
+    assert model.SerializeToString() == before
+
+
+def test_verbs_on_random_graphs():
+    for seed in range(12):
+        check_verbs(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12, 300))
+def test_verbs_on_many_random_graphs(seed):
+    check_verbs(seed)
 
 
 def silenced(seed):
@@ -99,7 +144,7 @@ def check_zero_filters(seeds):
         model = silenced(seed)
         result = RemoveZeroFilters()(model)
         if result.modified:
-            feeds = feeds_for(model, sizes_of(model))
+            feeds = feeds_for(model, sizes_of_run(model))
             difference = relative_difference(run(model, feeds), run(result.model, feeds))
             if not any("on average" in s.reason for s in result.skipped):
                 assert difference < 1e-5, seed

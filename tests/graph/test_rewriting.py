@@ -26,12 +26,19 @@ from tests.oracles.equivalence import (
 GRAPHS = pytest.mark.parametrize("name", MODELS)
 
 
+def expected():
+    """All graphs; where a good pruner would reach more than ours, the expectation has to fail."""
+    for name, case in MODELS.items():
+        marks = pytest.mark.xfail(strict=True, reason=case.open) if case.open else ()
+        yield pytest.param(name, marks=marks)
+
+
 def batches(model):
     dim = model.graph.input[0].type.tensor_type.shape.dim[0]
     return (1, 3) if dim.dim_param else (dim.dim_value,)
 
 
-@GRAPHS
+@pytest.mark.parametrize("name", list(expected()))
 def test_expected_layers_are_prunable(name):
     case = MODELS[name]
     model = case.build()
@@ -39,7 +46,9 @@ def test_expected_layers_are_prunable(name):
     analysis = analyse(model)
     prunable = {m.node for g in analysis.groups if g.prunable for m in g.members}
     assert set(case.prunable) <= prunable, [(g.name, g.reason) for g in analysis.groups]
-    assert any(case.locked in r for r in analysis.classes.reasons), analysis.classes.reasons
+    assert not set(case.stays) & prunable
+    if case.locked:
+        assert any(case.locked in r for r in analysis.classes.reasons), analysis.classes.reasons
 
 
 @GRAPHS
@@ -50,7 +59,9 @@ def test_sliced_is_masked(name, data):
     before = model.SerializeToString()
     analysis = analyse(model)
     free = free_classes(analysis)
-    wanted = data.draw(st.permutations(free))[: data.draw(st.integers(1, len(free)))]
+    wanted = data.draw(st.permutations(free))[
+        : data.draw(st.integers(min(1, len(free)), len(free)))
+    ]
     removed = analysis.removed_labels(legal_removal(analysis, wanted))
     rewritten = rewrite(analysis, removed)  # no graph here may need a second attempt
     assert_sliced_is_masked(analysis, removed, rewritten, batches(model))
@@ -58,7 +69,7 @@ def test_sliced_is_masked(name, data):
     new = rewritten.model
     for part in ("ir_version", "opset_import", "metadata_props", "doc_string", "producer_name"):
         assert getattr(new, part) == getattr(model, part)
-    assert new.functions == model.functions
+    assert new.functions == analysis.model.functions
     assert new.graph.doc_string == model.graph.doc_string
     assert {i.name for i in new.graph.input} <= {i.name for i in model.graph.input} | {
         t.name for t in new.graph.initializer
@@ -72,7 +83,7 @@ def test_every_layer_keeps_a_filter(name):
     assert not locks
     after = analyse(rewritten.model)
     layers = find_layers(rewritten.model, after.constants, after.facts)
-    assert len(layers) == len(find_layers(model, analysis.constants, analysis.facts))
+    assert len(layers) == len(analysis.layers)
     assert all(x.filters > 0 and x.channels_in > 0 for x in layers)
     assert all(min(t.dims, default=1) > 0 for t in rewritten.model.graph.initializer)
 

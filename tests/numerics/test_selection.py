@@ -19,9 +19,13 @@ def test_the_selection_equals_the_loop(data):
     minimum = data.draw(
         st.lists(st.integers(0, 3), min_size=len(constraints), max_size=len(constraints))
     )
-    budget = data.draw(st.integers(0, 30))
-    found = select_removals(score, weight, constraints, budget=budget, minimum=minimum)
-    assert found.tolist() == oracle.select_removals(score, weight, constraints, budget, minimum)
+    budget = data.draw(st.lists(st.integers(0, 30), min_size=1, max_size=3))
+    account = data.draw(st.lists(st.integers(0, len(budget) - 1), min_size=G, max_size=G))
+    found = select_removals(
+        score, weight, constraints, budget=budget, minimum=minimum, account=account
+    )
+    expected = oracle.select_removals(score, weight, constraints, budget, minimum, account)
+    assert found.tolist() == expected
 
 
 def test_the_least_score_goes_first_and_ties_by_index():
@@ -43,6 +47,17 @@ def test_every_set_keeps_its_minimum():
     found = select_removals(np.arange(6), np.ones(6), [[0, 1, 2], [3, 4, 5]], budget=99,
                             minimum=[1, 2])  # fmt: skip
     assert found.tolist() == [True, True, False, True, False, False]
+
+
+def test_a_class_counts_as_often_as_a_constraint_holds_it():
+    """Two filters of a layer that go together are two filters less."""
+    found = select_removals([0, 1, 2], np.ones(3), [[0, 0, 1, 1, 2]], budget=99, minimum=2)
+    assert found.tolist() == [True, False, True]
+
+
+def test_each_account_has_its_own_budget():
+    found = select_removals(np.arange(6), np.ones(6), [], budget=[1, 2], account=[0, 0, 1, 1, 1, 0])
+    assert found.tolist() == [True, False, True, True, False, False]
 
 
 def test_a_budget_from_a_ratio_is_not_lost_to_rounding():

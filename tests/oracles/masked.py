@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from onnx_esn.graph.bodies import restored
 from onnx_esn.graph.channel_groups import Analysis
 from onnx_esn.graph.propagation import captured
 
@@ -42,7 +43,7 @@ def masked_model(analysis: Analysis, removed: np.ndarray) -> onnx.ModelProto:
             model.graph.node.append(helper.make_node("Mul", [source, name], [f"{name}_out"]))
             node.input[product.slot] = f"{name}_out"
     _sort(model)
-    return model
+    return restored(model)
 
 
 def _store(model: onnx.ModelProto, tensor: onnx.TensorProto) -> None:

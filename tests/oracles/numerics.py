@@ -118,13 +118,13 @@ def pareto_front(cost, value):
     return [not any(dominates(a, b) for a in points) for b in points]
 
 
-def select_removals(score, weight, constraints, budget, minimum):
+def select_removals(score, weight, constraints, budget, minimum, account):
     removed: set[int] = set()
     for g in sorted(range(len(score)), key=lambda i: (score[i], i)):
         trial = removed | {g}
-        if sum(weight[i] for i in trial) > budget:
+        if sum(weight[i] for i in trial if account[i] == account[g]) > budget[account[g]]:
             continue
-        touched = [(set(s), least) for s, least in zip(constraints, minimum, strict=True) if g in s]
-        if all(len(members - trial) >= least for members, least in touched):
+        touched = [(s, least) for s, least in zip(constraints, minimum, strict=True) if g in s]
+        if all(sum(i not in trial for i in s) >= least for s, least in touched):
             removed = trial
     return [g in removed for g in range(len(score))]

@@ -35,7 +35,9 @@ def prunable_filters(model):
     first = analysis.first_labels
     free = np.append(~analysis.classes.locked, False)[analysis.classes.of]
     return sum(
-        int(free[first[x.index] : first[x.index] + x.filters].sum()) for x in analysis.layers
+        int(free[first[x.index] : first[x.index] + x.filters].sum())
+        for x in analysis.layers
+        if x.index in first
     )
 
 
@@ -223,8 +225,8 @@ def test_contradicting_options(options, message):
 def test_locked_groups_and_barriers_are_reported():
     result = Prune(ratio=0.5)(build("custom_operator"))
     reasons = {s.node: s.reason for s in result.skipped}
-    assert "no rule for operator acme.Twist" in reasons["a"]
-    assert "no rule for operator acme.Twist" in reasons["Twist 'twist_3'"]
+    assert "no rule for operator com.microsoft.Trilu" in reasons["a"]
+    assert "no rule for operator com.microsoft.Trilu" in reasons["Trilu 'trilu_3'"]
     assert "graph output" in reasons["gemm_9"]
 
 
@@ -240,7 +242,8 @@ def test_the_same_bytes_every_time_and_the_input_untouched(name):
     onnx.checker.check_model(first.model, full_check=True)
     feeds = feeds_for(model, analyse(model).facts.sizes)
     for a, b in zip(run(model, feeds), run(first.model, feeds), strict=True):
-        assert a.shape == b.shape
+        # How many boxes there are depends on the values.
+        assert a.shape == b.shape or name == "non_maximum_suppression"
         assert a.dtype == b.dtype
 
 

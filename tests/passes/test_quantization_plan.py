@@ -68,6 +68,7 @@ def test_a_plan_names_a_layer_once():
         {"bits": True},
         {"target_cost": "0%"},
         {"plan": QuantizationPlan(()), "exclude": ("a",)},
+        {"plan": QuantizationPlan(()), "only": ("a",)},
     ],
 )
 def test_options_that_contradict(options):

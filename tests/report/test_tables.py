@@ -12,12 +12,13 @@ from onnx_esn.passes.inspection_types import (
     GroupInspection,
     Inspection,
     LayerInspection,
+    LockInspection,
     MemberInspection,
     Totals,
     Unresolved,
 )
 from onnx_esn.report.layout import elide
-from onnx_esn.report.tables import comparison_table, inspection_tables, skipped_table
+from onnx_esn.report.tables import comparison_table, group_table, inspection_tables, skipped_table
 
 
 def render(renderable, width=80):
@@ -171,17 +172,60 @@ def test_layers():
     assert total.split()[1:] == ["3.00M", "18.4k", "32", "96.0M"]
 
 
-def test_groups_and_what_was_not_counted():
-    member = MemberInspection("conv", "Conv", 8, False)
-    groups = (
-        GroupInspection("conv", (member, member), 8, 8, ""),
-        GroupInspection("fc", (member,), 10, 0, "graph output 'logits'"),
+def group(name, members=1, width=8, prunable=8, locks=(), granularity=1):
+    layers = tuple(
+        MemberInspection(f"{name}.{i}" if i else name, "Conv", width, False) for i in range(members)
     )
+    reason = "" if prunable else locks[0].reason
+    filters = members * prunable
+    return GroupInspection(
+        name, layers, width, prunable, reason, filters, granularity, 1_200_000, 0.25, locks
+    )
+
+
+LOCKED = (LockInspection("graph output 'logits'", 10),)
+GROUPS = (group("conv", 3), group("fc", width=10, prunable=0, locks=LOCKED))
+
+
+def test_groups_are_counted_and_what_was_not_counted_is_named():
     missing = [Unresolved("odd", "its shape depends on data")]
-    text = render(inspection_tables(inspection(layer("a"), groups=groups, unresolved=missing)))
-    assert "2 channel groups, 8 of 18 channels can be removed" in text
-    assert row(text, "fc") == ["1", "10", "0", "graph output 'logits'"]
+    text = render(inspection_tables(inspection(layer("a"), groups=GROUPS, unresolved=missing)))
+    assert "2 channel groups; 8 of 18 channels can be removed (--groups lists them)" in text
     assert row(text, "odd") == ["its shape depends on data"]
+
+
+def test_groups():
+    text = render(group_table(GROUPS), 100)
+    assert "2 channel groups; 8 of 18 channels can be removed" in text
+    assert row(text, "conv +2") == ["8", "8", "1.20M", "25.0%"]
+    assert row(text, "fc") == ["10", "0", "1.20M", "25.0%", "graph output 'logits'"]
+    assert "at once" not in text
+    assert "conv.1" not in text
+    text = render(group_table(GROUPS, members=True), 100)
+    assert row(text, "  conv.2") == ["8"]
+    assert text.count("fc") == 1
+
+
+def test_groups_that_go_several_at_once_or_are_locked_in_part():
+    locks = (LockInspection("steers GridSample 'g'", 2), LockInspection("graph output 'y'", 1))
+    text = render(group_table([group("a", prunable=5, locks=locks, granularity=4)]), 120)
+    assert row(text, "a")[:5] == ["8", "5", "4", "1.20M", "25.0%"]
+    assert "2 of them: steers GridSample 'g', and 1 more reason" in text
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_names_of_groups_stay_whole_before_reasons(width):
+    names = [f"/_blocks.{i}/_expand_conv/Conv" for i in (1, 12)]
+    long = (LockInspection("mixed over its channels in LayerNormalization '/norm/Norm'", 8),)
+    groups = [group(names[0], 2, 1152, 1152), group(names[1], 2, 8, 0, long)]
+    text = render(group_table(groups), width)
+    assert all(f"{name} +1" in text for name in names)
+    assert "prunable" in text
+    assert "mixed over" in text
+
+
+def test_a_model_without_groups():
+    assert "No channel groups" in render(group_table(()))
 
 
 def test_skipped_merges_reasons_and_says_how_many_more():

@@ -1,0 +1,94 @@
+"""Facts at two sizes: what differs between them moves with the batch or with another open axis.
+
+Everything that is rewritten must hold at both. What is unknown at either size is unknown at both:
+a guess that fits by chance must not pass for a fact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx
+
+from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.inputs import Shape, data_inputs, declared_shape
+from onnx_esn.graph.shapes import COUNTING, Facts, guessed_facts, infer_facts
+
+# Batches to look at; a model that takes eight frames at a time refuses the first.
+_BATCHES = (2, 8, 16)
+# Rows that NonZero and its kin are taken to find, at the one size and the other. A small number
+# shows what is capped; where none fits, how many there are stays unknown.
+_COUNTS = (37, 3)
+
+
+def two_sizes(
+    model: onnx.ModelProto,
+    constants: Constants,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> tuple[Facts, Facts]:
+    """Facts at one size and at another.
+
+    Args:
+        model: the model.
+        constants: its constants.
+        shapes: input shapes for dynamic axes other than the batch.
+    """
+    facts = _first(model, constants, shapes)
+    other = _second(model, constants, facts)
+    for a, b in ((facts, other), (other, facts)):
+        for name in a.shapes.keys() - b.shapes.keys():
+            a.shapes.pop(name, None)
+            a.values.pop(name, None)
+    return facts, other
+
+
+def _first(
+    model: onnx.ModelProto, constants: Constants, shapes: Mapping[str, Sequence[int]] | None
+) -> Facts:
+    batches = _BATCHES if _has_open_batch(model) else _BATCHES[:1]
+    tries: list[tuple[int, int | None]] = [(batch, _COUNTS[0]) for batch in batches]
+    if any(node.op_type in COUNTING for node in model.graph.node):
+        tries.append((_BATCHES[0], None))
+    found = []
+    for batch, count in tries:
+        facts = guessed_facts(model, constants, batch=batch, shapes=shapes, count=count)
+        if not facts.failures:
+            return facts
+        found.append(facts)
+    return min(found, key=lambda f: len(f.failures))
+
+
+def _second(model: onnx.ModelProto, constants: Constants, facts: Facts) -> Facts:
+    count = None if facts.count is None else _COUNTS[1]
+    found: list[Facts] = []
+    for spatial, double in ((32, False), (0, False), (32, True), (0, True)):
+        sizes = _resized(model, facts.sizes, spatial, double)
+        if found and any(sizes == f.sizes for f in found):
+            continue
+        other = infer_facts(model, sizes, constants, count)
+        if len(other.failures) <= len(facts.failures):
+            return other
+        found.append(other)
+    return min(found, key=lambda f: len(f.failures))
+
+
+def _has_open_batch(model: onnx.ModelProto) -> bool:
+    declared = [declared_shape(info) for info in data_inputs(model)]
+    return any(d and not isinstance(d[0], int) for d in declared)
+
+
+def _resized(
+    model: onnx.ModelProto, sizes: Mapping[str, Shape], spatial: int, double: bool
+) -> dict[str, Shape]:
+    """Another size of every open axis: `spatial` more, and one more or twice the batch."""
+    result = {}
+    for info in data_inputs(model):
+        now = sizes[info.name]
+        declared = declared_shape(info)
+        shape = list(now)
+        for axis, d in enumerate(declared or ()):
+            if not isinstance(d, int):
+                larger = now[axis] * 2 if double else now[axis] + 1
+                shape[axis] = now[axis] + spatial if axis else larger
+        result[info.name] = tuple(shape)
+    return result
