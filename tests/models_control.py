@@ -119,9 +119,9 @@ def if_with_names_used_twice():
     gate = branches(net, warm(net), lambda inner, holds: inner.store(np.array([0.5 + holds])), (1,))
     for node in net.nodes:
         for attribute in node.attribute:
-            for old, new in (("first_then_branch_", "in_"), ("first_else_branch_", "in_"),
-                             ("choice_then_branch_", "in_"), ("choice_else_branch_", "in_")):  # fmt: skip
-                _renamed(attribute.g, old, new)
+            for branch in ("then", "else"):
+                _renamed(attribute.g, f"first_{branch}_branch_", "in_")
+                _renamed(attribute.g, f"choice_{branch}_branch_", "in_")
     return tail(net, net.op("Mul", y, gate))
 
 

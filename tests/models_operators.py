@@ -77,7 +77,7 @@ def gather_nd_of_channels():
     return tail(net, net.op("Transpose", y, perm=[1, 0, 2, 3]), 5)
 
 
-@graph("a", "z", open="GatherElements has no rule")
+@graph("a", "z", open="GatherElements with one order of channels for all positions is a Gather")
 def gather_elements_of_channels():
     """One order of channels, the same at every pixel."""
     net = Net(3, 4, 4, batch=2)
@@ -96,12 +96,55 @@ def scatter_nd():
     return tail(net, net.op("Transpose", y, perm=[1, 2, 0, 3]))
 
 
-@graph("z", stays=["a"], locked="ScatterElements")
+@graph("a", "z")
 def scatter_elements():
     net = Net(3, 4, 4, batch=2)
     x = stem(net)
     at = net.raw(np.zeros((2, 8, 4, 1), np.int64))
     return tail(net, net.op("ScatterElements", x, at, net.store(np.ones((2, 8, 4, 1))), axis=3))
+
+
+@graph("z")
+def scatter_elements_in_some_channels():
+    """Only the first three channels are written to, each at another pixel."""
+    net = Net(3, 4, 4, batch=2)
+    x = stem(net)
+    at = net.raw(net.rng.integers(0, 4, (2, 3, 4, 1)))
+    return tail(net, net.op("ScatterElements", x, at, net.vector(2, 3, 4, 1), axis=3))
+
+
+@graph("z")
+def scatter_elements_along_channels():
+    net = Net(3, 4, 4, batch=2)
+    x = stem(net)
+    at = net.raw(np.tile(np.array([1, 6]).reshape(1, 2, 1, 1), (2, 1, 4, 4)))
+    return tail(net, net.op("ScatterElements", x, at, net.vector(2, 2, 4, 4), axis=1))
+
+
+@graph("z")
+def gather_elements_of_some_channels():
+    """Pixels picked from the first five channels, the others are left behind."""
+    net = Net(3, 4, 4, batch=2)
+    at = net.raw(net.rng.integers(0, 4, (2, 5, 4, 3)))
+    return tail(net, net.op("GatherElements", stem(net), at, axis=3), 5)
+
+
+@graph("z")
+def scatter_nd_in_some_channels():
+    net = Net(3, 4, 4, batch=2)
+    y = net.op("Transpose", stem(net), perm=[1, 0, 2, 3])
+    y = net.op("ScatterND", y, net.raw(np.array([[2], [5]])), net.vector(2, 2, 4, 4))
+    return tail(net, net.op("Transpose", y, perm=[1, 0, 2, 3]))
+
+
+@graph("z")
+def gathered_by_scores():
+    """The pixels with the best scores, of every channel."""
+    net = Net(3, 4, 4)
+    x = net.reshape(stem(net), 0, 8, 16)
+    _, at = net.op("TopK", net.op("ReduceMean", x, axes=[1], keepdims=1), net.ints(4), outputs=2)
+    at = net.op("Expand", at, net.ints(1, 8, 1))
+    return tail(net, net.reshape(net.op("GatherElements", x, at, axis=2), 0, 8, 2, 2))
 
 
 @graph("a", "z", stays=["s"])
@@ -367,7 +410,7 @@ def mean_over_a_sequence():
     return tail(net, y, 6)
 
 
-@graph("a", "z", open="Compress with a stored condition is a Gather")
+@graph("a", "z")
 def compressed_pixels():
     """Compress leaves as many rows as its condition says: no inference knows how many."""
     net = Net(3, 6, 6)
@@ -377,7 +420,7 @@ def compressed_pixels():
     return tail(net, y)
 
 
-@graph("b", stays=["a"])
+@graph("a", "b", "u", "v")
 def shapes_unknown_from_here():
     """A layer behind an operator of unknown output shape: nothing is known of its pixels."""
     net = Net(3, 6, 6)

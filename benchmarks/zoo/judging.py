@@ -91,7 +91,7 @@ class Runner:
 def judge(original: Runner, masked: Runner, sliced: Runner, feeds: Feeds) -> Verdict:
     """Run all three and compare."""
     verdict = _compared(original, masked, sliced, feeds, "outputs")
-    before = frontier(masked.model) if verdict.wrong else []
+    before = frontier(masked.model) if not verdict.error <= CLOSE else []
     if not before:
         return verdict
     a, b, c = (Runner(with_outputs(r.model, before)) for r in (original, masked, sliced))

@@ -18,7 +18,7 @@ from benchmarks.zoo.children import Children
 from benchmarks.zoo.measuring import measured
 
 PRELOAD = ("numpy", "onnx", "onnxruntime", "scipy.sparse.csgraph", "onnx.reference")
-COPIED = ("name", "exporter", "source", "family", "kind", "input", "dynamic")
+COPIED = ("name", "exporter", "family", "kind")
 
 
 def measure_all(
@@ -60,7 +60,9 @@ def measure_all(
             return
         row = index[key]
         outcome = children.call(measured, (str(models / row["file"]), seed), limit)
-        record = {k: row.get(k) for k in COPIED} | (outcome.value or {"bad": [outcome.error]})
+        record = {k: row[k] for k in COPIED} | (outcome.value or {"bad": [outcome.error]})
+        if key[1] == "wheel":
+            record["source"] = row["source"]
         record["crash"] = bool(outcome.error)
         records.append(results, record)
         text = "; ".join(record["bad"]) or f"{record['left']:.0%} left, {record['prune_s']} s"

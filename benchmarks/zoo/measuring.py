@@ -30,7 +30,6 @@ def measured(path: str, seed: int) -> dict[str, Any]:
 
     onnx.load(path, load_external_data=False)  # imports and caches are not the model's memory
     base = _resident()
-    start = time.perf_counter()
     model = onnx.load(path)
     loaded = time.perf_counter()
     locked = _Counter()
@@ -55,10 +54,6 @@ def measured(path: str, seed: int) -> dict[str, Any]:
         "free_groups": sum(g.prunable for g in analysis.groups),
         "macs": before,
         "left": round(after / before, 4) if before else 1.0,
-        "left_planned": round(
-            result.details["macs_after"] / max(result.details["macs_before"], 1), 4
-        ),
-        "load_s": round(loaded - start, 2),
         "prune_s": round(pruned - loaded, 2),
         "analyse_s": round(analysed - pruned, 2),
         "bytes": Path(path).stat().st_size,

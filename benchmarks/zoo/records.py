@@ -13,7 +13,7 @@ def append(path: Path, record: Record) -> None:
     """Add a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+        file.write(_line(record))
 
 
 def latest(path: Path, *keys: str) -> dict[tuple[Any, ...], Record]:
@@ -27,5 +27,8 @@ def latest(path: Path, *keys: str) -> dict[tuple[Any, ...], Record]:
 def compact(path: Path, *keys: str) -> None:
     """Keep only the last line for each combination of `keys`, sorted."""
     found = latest(path, *keys)
-    lines = [json.dumps(found[key]) + "\n" for key in sorted(found)]
-    path.write_text("".join(lines))
+    path.write_text("".join(_line(found[key]) for key in sorted(found)))
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, separators=(",", ":"), ensure_ascii=False) + "\n"

@@ -46,6 +46,8 @@ How to read it:
   removals (half of each group by signal norm; random shares) and, where the batch is dynamic,
   batches of 1 and 3. Above 1e-4 *and* above 10 times what moving the input by 1e-7 does, it counts
   as wrong.
+- **Effect**: how far the masked model is from the original one, on the same scale. An error means
+  something only beside a large effect.
 - Detectors select (NonMaxSuppression, TopK, comparisons), and a rounding error can change what is
   selected. Where outputs differ more than that, the tensors that the first selections read are
   compared instead, and the totals say how often.
@@ -113,6 +115,7 @@ def _totals(rows: list[Record]) -> str:
         line("judged before a selection", lambda c: _judged(c, "before")),
         line("not judged", lambda c: sum(bool(r.get("note")) for r in _done(c))),
         line("worst error", lambda c: _error(_done(c))),
+        line("least effect of a removal", _effect),
         line("time of `prune`, median / max", _times),
         line("peak memory ÷ file, median / max", _peaks),
     ]
@@ -139,6 +142,12 @@ def _judged(rows: list[Record], start: str) -> int:
 def _error(rows: Iterable[Record]) -> str:
     values = [r[k] for r in rows for k in ("ratio_error", "random_error") if k in r]
     return f"{max(values):.0e}" if values else "–"
+
+
+def _effect(rows: list[Record]) -> str:
+    """How much there was to get wrong: the masked model against the original, at its smallest."""
+    values = [r["ratio_effect"] for r in _done(rows) if "ratio_effect" in r]
+    return f"{min(values):.0e}" if values else "–"
 
 
 def _times(rows: list[Record]) -> str:

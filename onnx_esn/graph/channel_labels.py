@@ -61,6 +61,7 @@ class LabelSpace:
     def __init__(self, known: KnownLocks | None = None) -> None:
         self.count = 0
         self.settled = np.zeros(1, np.bool_)
+        self._lock_of = np.zeros(1, np.int64)
         self.known = known or {}
         self._issues: Counter[int] = Counter()
         self.issued: list[tuple[int, int, int]] = []  # (first label, number, node index)
@@ -72,6 +73,7 @@ class LabelSpace:
         first = self.count + 1
         self.count += n
         self.settled = np.append(self.settled, np.zeros(n, np.bool_))
+        self._lock_of = np.append(self._lock_of, np.zeros(n, np.int64))
         for reason, offsets in self.known.get((node, self._issues[node]), {}).items():
             self.lock(first + offsets, reason)
         self._issues[node] += 1
@@ -85,8 +87,14 @@ class LabelSpace:
         found = np.unique(labels)
         found = found[found > 0]
         if found.size:
+            fresh = found[~self.settled[found]]
+            self._lock_of[fresh] = len(self._locks)
+            self.settled[fresh] = True
             self._locks.append((found, reason))
-            self.settled[found] = True
+
+    def why(self, labels: Labels) -> str:
+        """Why the first of some settled labels is locked."""
+        return self._locks[int(self._lock_of[labels.flat[0]])][1]
 
     def lock_range(self, first: int, reason: str) -> None:
         """All labels from `first` on must stay."""

@@ -47,6 +47,11 @@ class Constants:
             return False
         return all(not name or name in self for name in node.input)
 
+    def adopt(self, node: onnx.NodeProto, value: Array) -> None:
+        """Count the only output of a node as constant: it is `value` at any size of the input."""
+        (name,) = node.output
+        self.producer[name], self._values[name] = node, value
+
     def __contains__(self, name: str) -> bool:
         return name in self.initializers or name in self.producer
 

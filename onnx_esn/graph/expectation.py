@@ -252,6 +252,9 @@ class _Walk:
         """Moments of `out`, a function of `root`, over N(mean, variance) of the latter."""
         e = self.found[root]
         known = ~np.isnan(e.mean) & ~np.isnan(e.variance)
+        if not known.any():
+            unknown = np.full((1,) * len(self.shapes[out]), np.nan)
+            return Expectation(unknown, unknown)
         std = np.sqrt(np.where(known, e.variance, 0.0))
         mean = np.where(known, e.mean, 0.0)
         grid = np.linspace(-_REACH, _REACH, _NODES)

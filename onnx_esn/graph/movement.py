@@ -102,14 +102,12 @@ def _reshape(m: Move, x: Array) -> list[Array]:
     return [reshape(x, m.in_shape, out)]
 
 
-def reshape(x: Array, shape: Shape, out: Shape) -> Array:
-    """Reshape a compact array of a tensor of `shape` into the compact array for `out`."""
+def reshape_blocks(shape: Shape, out: Shape) -> list[tuple[range, range]]:
+    """Axes before and after a Reshape that hold the same elements: each block moves on its own."""
     if 0 in shape:
         raise MovementError("an axis has size 0")
-    parts, i, j = [], 0, 0
-    source: list[int] = []
+    blocks, i, j = [], 0, 0
     while i < len(shape) or j < len(out):
-        # A block of axes whose sizes multiply to the same number moves on its own.
         a, b, p, q = i, j, 1, 1
         if i < len(shape):
             p, i = shape[i], i + 1
@@ -122,15 +120,21 @@ def reshape(x: Array, shape: Shape, out: Shape) -> Array:
                 q, j = q * out[j], j + 1
             else:
                 raise MovementError("sizes do not match")
-        parts.append((a, i, b, j))
+        blocks.append((range(a, i), range(b, j)))
+    return blocks
+
+
+def reshape(x: Array, shape: Shape, out: Shape) -> Array:
+    """Reshape a compact array of a tensor of `shape` into the compact array for `out`."""
+    source: list[int] = []
     result: list[int] = []
-    for a, i, b, j in parts:
-        if all(x.shape[k] == 1 for k in range(a, i)):
-            source += [1] * (i - a)
-            result += [1] * (j - b)
+    for before, after in reshape_blocks(shape, out):
+        if all(x.shape[k] == 1 for k in before):
+            source += [1] * len(before)
+            result += [1] * len(after)
         else:
-            source += shape[a:i]
-            result += out[b:j]
+            source += (shape[k] for k in before)
+            result += (out[k] for k in after)
     return compact(np.broadcast_to(x, source).reshape(result))
 
 

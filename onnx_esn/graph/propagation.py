@@ -85,6 +85,7 @@ class Propagation:
     groups: dict[int, Labels] = field(default_factory=dict)
     products: list[Product] = field(default_factory=list)
     barriers: list[Skip] = field(default_factory=list)
+    stays: dict[str, str] = field(default_factory=dict)
     entered: dict[str, int] = field(default_factory=dict)
     index: int = 0
     producers: dict[str, int] = field(default_factory=dict)
@@ -118,7 +119,11 @@ class Propagation:
             self.space.lock(x, reason)
             self.single[name] = x
             return
-        if x.any() and not self.space.settled[x].all():
+        if not x.any():
+            return
+        if self.space.settled[x].all():
+            self.stays[name] = self.space.why(x)
+        else:
             self.labels[name] = x
 
     def shape(self, name: str) -> Shape:
@@ -176,6 +181,20 @@ class Propagation:
         self.labels[name] = labels
         return True
 
+    def hand_down(self, node: onnx.NodeProto) -> None:
+        """Outputs without labels have none for the reason that the inputs have none."""
+        why = next((w for w in map(self.why_unlabelled, node.input) if w), "")
+        for name in node.output:
+            if why and name not in self.labels:
+                self.stays.setdefault(name, why)
+
+    def why_unlabelled(self, name: str) -> str:
+        """Why the channels of a tensor stay, where that is known: they met a lock before."""
+        x = self.labels.get(name)
+        if x is not None and self.space.settled[x].all():
+            return self.space.why(x)
+        return self.stays.get(name, "")
+
     def barrier(self, node: onnx.NodeProto, reason: str) -> None:
         """Lock what touches the node; its outputs carry no labels."""
         names = [*node.input, *captured(node)]
@@ -222,6 +241,8 @@ def propagate(
         issued, claimed = p.space.count, len(p.claims)
         try:
             rule(p, node)
+            if p.space.count == issued:
+                p.hand_down(node)
         except (MovementError, EvaluationError) as error:
             p.barrier(node, str(error))
             # What the rule had already said of the node's own filters no longer holds.

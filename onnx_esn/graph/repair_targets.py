@@ -48,7 +48,9 @@ def _patch_runtime_target(site: Site, slot: int, target: list[int | None]) -> No
         if value is None or value.size != len(target):
             raise RepairError("its target shape is computed from data")
         flat = value.reshape(-1)
-        if any(t is None and flat[i] != expected[0][i] for i, t in enumerate(target)):
+        computed = [i for i, t in enumerate(target) if t is None]
+        left = [i for i in computed if flat[i] == -1]  # one may be left to the Reshape
+        if len(left) > 1 or any(flat[i] not in (-1, expected[0][i]) for i in computed):
             raise RepairError("its target shape is computed from a channel count")
     keep = np.array([t is None for t in target])
     values = np.array([t if t is not None else 1 for t in target], np.int64)

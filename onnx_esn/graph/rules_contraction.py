@@ -22,11 +22,11 @@ def vector_along(p: Propagation, name: str, axis: int, reason: str) -> Labels | 
     if x is None:
         return None
     shape = p.shape(name)
-    x = p.space.tie_along(x, others(len(shape), axis), reason)
-    if x.size == 1 and shape[axis] > 1:
+    mixed = p.space.tie_along(x, others(len(shape), axis), reason)
+    if mixed.size == 1 and (shape[axis] > 1 or x.size > 1):
         p.space.lock(x, reason)
         return None
-    return expand(x, shape, [axis]).reshape(-1)
+    return expand(mixed, shape, [axis]).reshape(-1)
 
 
 def conv(p: Propagation, node: onnx.NodeProto) -> None:
@@ -83,6 +83,7 @@ def _grouped(
     M = made.size
     m, c = M // groups, C // groups
     reason = f"grouped with a channel that carries no label in {describe(node)}"
+    reason = p.why_unlabelled(node.input[0]) or reason
     rows = made.reshape(groups, m)
     whole = groups > min(m, c) or c == 1
     columns = np.zeros((groups, c), np.int64) if read is None else read.reshape(groups, c)
@@ -194,6 +195,7 @@ def _matmul_activations(p: Propagation, node: onnx.NodeProto) -> None:
         p.barrier(node, "one of its factors is a vector")
         return
     reason = f"multiplied in {describe(node)} with a tensor that carries no channels"
+    reason = next((w for w in map(p.why_unlabelled, node.input) if w), reason)
     full = np.broadcast_to(np.zeros(1, np.int64), (1,) * rank)
     a = align(a, rank) if a is not None else full
     b = align(b, rank) if b is not None else full

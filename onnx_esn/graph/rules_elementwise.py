@@ -20,6 +20,7 @@ def elementwise(p: Propagation, node: onnx.NodeProto) -> None:
     shape = p.shape(out)
     rank = len(shape)
     result: Labels | None = None
+    lost: list[str] = []
     for name in node.input:
         x = p.get(name) if name else None
         if x is None:
@@ -27,15 +28,42 @@ def elementwise(p: Propagation, node: onnx.NodeProto) -> None:
         x = align(x, rank)
         if result is None:
             result = x
+        elif crossed(result, x):
+            # Channels meet filters that mix positions: one of them stays, or all were one class.
+            if x.size > result.size:
+                x, result = result, x
+                lost = [n for n in node.input if n and n != name]
+            else:
+                lost.append(name)
+            p.space.lock(x, f"laid across other channels in {describe(node)}")
         else:
             p.space.tie(result, x, f"combined in {describe(node)} with a channel without a label")
-            result = compact(np.array(np.broadcast_arrays(result, x)[0]))
+            result = compact(joined(result, x))
     if result is None:
         return
     for slot, name in enumerate(node.input):
-        if name and p.get(name) is None:
+        if name and (p.get(name) is None or name in lost):
             meet(p, node, slot, result)
     p.put(out, result)
+
+
+def joined(a: Labels, b: Labels) -> Labels:
+    """One array for two that were tied: along an axis where either is one class, both are."""
+    if a.all() and b.all():
+        thin = [axis for axis in range(a.ndim) if 1 in (a.shape[axis], b.shape[axis])]
+        a, b = (_first_along(x, thin) for x in (a, b))
+    return np.array(np.broadcast_arrays(a, b)[0])
+
+
+def _first_along(x: Labels, axes: list[int]) -> Labels:
+    return x[tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(x.ndim))]
+
+
+def crossed(a: Labels, b: Labels) -> bool:
+    """Whether two arrays of labels vary along different axes only."""
+    return (
+        a.size > 1 and b.size > 1 and all(1 in pair for pair in zip(a.shape, b.shape, strict=True))
+    )
 
 
 def meet(p: Propagation, node: onnx.NodeProto, slot: int, labels: Labels) -> None:
@@ -50,9 +78,8 @@ def meet(p: Propagation, node: onnx.NodeProto, slot: int, labels: Labels) -> Non
     if name not in p.constants:
         if full == p.shape(node.output[0]) and len(shape) == rank and p.fill(name, labels):
             return
-        p.space.lock(
-            labels, f"combined in {describe(node)} with {name!r}, which carries no channels"
-        )
+        why = f"combined in {describe(node)} with {name!r}, which carries no channels"
+        p.space.lock(labels, p.why_unlabelled(name) or why)
         return
     flat = [a for a in range(rank) if labels.shape[a] > 1 and full[a] == 1]
     labels = p.space.tie_along(labels, flat, f"combined in {describe(node)}")

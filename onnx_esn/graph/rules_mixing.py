@@ -43,10 +43,10 @@ def mix(p: Propagation, node: onnx.NodeProto, x: Labels, axes: list[int]) -> Lab
     """Tie along `axes`; lock what then is one class across the whole tensor."""
     reason = f"mixed over its channels in {describe(node)}"
     varied = any(x.shape[a] > 1 for a in axes)
-    x = p.space.tie_along(x, axes, reason)
-    if varied and x.size == 1:
+    mixed = p.space.tie_along(x, axes, reason)
+    if varied and mixed.size == 1:
         p.space.lock(x, reason)
-    return x
+    return mixed
 
 
 def reduction(p: Propagation, node: onnx.NodeProto) -> None:

@@ -95,7 +95,8 @@ def _unlabelled(
     if shape[axis] > 1 and name in p.constants:
         p.claim(node, slot, x, "param")
     elif shape[axis] == 1 or not p.fill(name, x):
-        p.space.lock(x, f"joined in {describe(node)} from {name!r}, which carries no channels")
+        why = f"joined in {describe(node)} from {name!r}, which carries no channels"
+        p.space.lock(x, p.why_unlabelled(name) or why)
     return x
 
 

@@ -8,8 +8,10 @@ may go.
 from __future__ import annotations
 
 import numpy as np
+import onnx
 
 from onnx_esn.graph.channel_labels import Labels, LabelSpace
+from onnx_esn.graph.movement import MovementError, reshape_blocks
 from onnx_esn.graph.propagation import Propagation, Rule, propagate
 from onnx_esn.graph.shapes import Facts
 
@@ -21,7 +23,8 @@ def lock_what_moves(p: Propagation, other: Facts, rules: dict[str, Rule]) -> Non
 
     An axis may be longer there, if it repeats the same labels: all of them, or each by itself.
     """
-    if not any(_moves(name, x, p.facts, other) for name, x in p.labels.items()):
+    moves = any(_moves(name, x, p.facts, other) for name, x in p.labels.items())
+    if not moves and not any(_mixes(p, node, other) for node in p.model.graph.node):
         return
     q = propagate(p.model, p.constants, other, rules, p.space.known)
     here, there = _filters(p.space), _filters(q.space)
@@ -39,6 +42,31 @@ def _moves(name: str, x: Labels, facts: Facts, other: Facts) -> bool:
     if a is None or b is None or len(a) != len(b):
         return True
     return any(x.shape[axis] > 1 and a[axis] != b[axis] for axis in range(x.ndim))
+
+
+def _mixes(p: Propagation, node: onnx.NodeProto, other: Facts) -> bool:
+    """Whether a Reshape puts channels and an axis that changes into one."""
+    if node.op_type not in ("Reshape", "Flatten") or node.input[0] not in p.labels:
+        return False
+    name, out = node.input[0], node.output[0]
+    a, b = p.facts.shapes, other.shapes
+    if any(n not in shapes for n in (name, out) for shapes in (a, b)):
+        return True
+    if len(a[name]) != len(b[name]) or len(a[out]) != len(b[out]):
+        return True
+    try:
+        blocks = reshape_blocks(a[name], a[out])
+    except MovementError:
+        return True
+    labels = p.labels[name]
+    return any(
+        any(labels.shape[k] > 1 for k in before)
+        and (
+            any(a[name][k] != b[name][k] for k in before)
+            or any(a[out][k] != b[out][k] for k in after)
+        )
+        for before, after in blocks
+    )
 
 
 def _filters(space: LabelSpace) -> Labels:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import onnx
 
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.inputs import Shape, data_inputs, declared_shape
-from onnx_esn.graph.shapes import COUNTING, Facts, guessed_facts, infer_facts
+from onnx_esn.graph.shapes import COUNTING, Array, Facts, guessed_facts, infer_facts
 
 # Batches to look at; a model that takes eight frames at a time refuses the first.
 _BATCHES = (2, 8, 16)
@@ -30,7 +31,7 @@ def two_sizes(
 
     Args:
         model: the model.
-        constants: its constants.
+        constants: its constants; parameters that are computed by way of shapes are added.
         shapes: input shapes for dynamic axes other than the batch.
     """
     facts = _first(model, constants, shapes)
@@ -39,7 +40,17 @@ def two_sizes(
         for name in a.shapes.keys() - b.shapes.keys():
             a.shapes.pop(name, None)
             a.values.pop(name, None)
+    for node in model.graph.node:
+        if len(node.output) == 1 and node.output[0] not in constants:
+            value, again = (f.values.get(node.output[0]) for f in (facts, other))
+            if value is not None and again is not None and _is_parameter(value, again):
+                constants.adopt(node, value)
     return facts, other
+
+
+def _is_parameter(value: Array, again: Array) -> bool:
+    """Whether a computed value is one for all sizes, and no number on the way to a shape."""
+    return value.dtype.kind == "f" and value.size > 1 and np.array_equal(value, again)
 
 
 def _first(

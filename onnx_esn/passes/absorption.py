@@ -21,7 +21,7 @@ from onnx_esn.graph.expectation import expectations
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.movement import expand
 from onnx_esn.graph.propagation import Claim, Product
-from onnx_esn.graph.shapes import Shape
+from onnx_esn.graph.shapes import Facts, Shape
 from onnx_esn.graph.window import tap_coverage
 from onnx_esn.passes.base import Skipped
 from onnx_esn.plans import FoldedConstant
@@ -140,8 +140,8 @@ def fold_constants(
         value = np.where(gone & ~np.isnan(value), value, 0.0)
         if not value.any():
             continue
-        coverage = _coverage(analysis, layer, shape)
-        if mode == "constant" and (coverage < 1).any():
+        coverage = _coverage(analysis, layer, analysis.facts)
+        if mode == "constant" and not _covered(analysis, layer, coverage):
             what = "stride" if layer.op == "ConvTranspose" else "zero padding"
             skipped.append(
                 Skipped(layer.name, f"{what} meets an absorbed constant: right on average only")
@@ -198,9 +198,15 @@ def _effect(analysis: Analysis, layer: Layer, value: Floats, coverage: Floats) -
     return np.asarray(delta, np.float64)
 
 
-def _coverage(analysis: Analysis, layer: Layer, source: Shape) -> Floats:
+def _covered(analysis: Analysis, layer: Layer, coverage: Floats) -> bool:
+    """Whether every tap meets real inputs only, at the other size as well."""
+    return bool((coverage == 1).all() and (_coverage(analysis, layer, analysis.other) == 1).all())
+
+
+def _coverage(analysis: Analysis, layer: Layer, facts: Facts) -> Floats:
     """Per kernel tap, the share of output positions at which it meets a real input."""
-    if not layer.kernel or layer.output_shape is None:
+    node = analysis.model.graph.node[layer.index]
+    source, out = facts.shapes.get(node.input[0]), facts.shapes.get(layer.output)
+    if not layer.kernel or source is None or out is None:
         return np.ones(math.prod(layer.kernel))
-    attrs = attributes(analysis.model.graph.node[layer.index])
-    return tap_coverage(attrs, layer, source, layer.output_shape)
+    return tap_coverage(attributes(node), layer, source, out)

@@ -1,7 +1,14 @@
 """Remove what changes nothing: dead, constant, unread and duplicate channels.
 
-No images are needed and nothing is lost, up to rounding. See `exact_walk` for how equal and
-constant channels are found, `exact_choice` for when one can go.
+No images are needed and nothing is lost, up to rounding. In the order in which they are used:
+
+- `exact_walk` runs the graph on numbers, one for each thing that channels can hold;
+- `exact_values` gives them out, and knows the range of what is behind each;
+- `exact_rules` says which rule an operator has: `exact_rules_layers`, `…_elementwise`,
+  `…_channelwise`, `…_movement`, `…_spatial`; `exact_ranges` does their arithmetic on ranges;
+- `exact_readers` lists the layers that read channels; `exact_layers` looks up their weights;
+- `exact_slots` knows which readers can do without a channel, `exact_choice` chooses what goes;
+- `exact_takeover` works out what the readers do instead; `exact_merge` adds up weights.
 """
 
 from __future__ import annotations
@@ -16,16 +23,18 @@ import onnx
 
 from onnx_esn.errors import VerificationError
 from onnx_esn.graph.channel_groups import Analysis, analyse, analyse_again
-from onnx_esn.graph.channel_labels import Labels, Mask
+from onnx_esn.graph.channel_labels import Mask
 from onnx_esn.graph.rewriting import RewriteError, rewrite
 from onnx_esn.passes.base import PassResult, Skipped
 from onnx_esn.passes.exact_choice import KINDS, Choice, choose_redundant
 from onnx_esn.passes.exact_merge import merge_channels
-from onnx_esn.passes.exact_readers import Reader, Reading, find_readers
+from onnx_esn.passes.exact_readers import find_readers
 from onnx_esn.passes.exact_rules import RULES
-from onnx_esn.passes.exact_values import Values
+from onnx_esn.passes.exact_takeover import take_over
 from onnx_esn.passes.exact_walk import number_values
 from onnx_esn.passes.pruning_result import pruning_result
+from onnx_esn.passes.pruning_widths import check_widths
+from onnx_esn.passes.steering import Locks, locked_layers
 from onnx_esn.plans import FoldedConstant, MergedChannels, PruningPlan
 
 log = logging.getLogger(__name__)
@@ -42,32 +51,46 @@ class RemoveRedundant:
 
     Attributes:
         input_shapes: sizes of dynamic axes other than the batch, by input name.
+        round_to, min_width, only, exclude: what stays all the same; see `Prune`.
     """
 
     input_shapes: Mapping[str, Sequence[int]] | None = None
+    round_to: int = 1
+    min_width: int = 1
+    only: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse widths below 1."""
+        check_widths(self.round_to, self.min_width)
 
     def __call__(self, model: onnx.ModelProto) -> PassResult:
-        """Remove them; `details` counts the filters that were dead, unread and duplicate."""
+        """Remove them; `details` counts the filters that were dead, unread and duplicate.
+
+        Raises:
+            OptionError: a pattern matches no layer.
+        """
         start = analyse(model, shapes=self.input_shapes)
         walk = number_values(start, RULES)
         reading = find_readers(walk)
-        locks: list[tuple[Labels, str]] = []
+        locks = locked_layers(start, self.only, self.exclude)
+        widths = {"round_to": self.round_to, "min_width": self.min_width}
         for _ in range(_TRIES):
             analysis = analyse_again(start, locks) if locks else start
-            choice = choose_redundant(analysis, reading, walk.values)
+            choice = choose_redundant(analysis, reading, walk.values, **widths)
             removed = analysis.removed_labels(choice.removed)
             merged, folded = take_over(reading, walk.values, removed)
             try:
                 return self._rewritten(analysis, locks, choice, removed, merged, folded)
             except RewriteError as error:
-                log.info("locked: %s", error.reason)
-                locks.append((error.labels, error.reason))
+                log.info("locked: %s", "; ".join(reason for _, reason in error.locks))
+                locks += error.locks
         raise VerificationError(f"no consistent way to prune this graph after {_TRIES} attempts")
 
     def _rewritten(
         self,
         analysis: Analysis,
-        locks: list[tuple[Labels, str]],
+        locks: Locks,
         choice: Choice,
         removed: Mask,
         merged: tuple[MergedChannels, ...],
@@ -101,49 +124,4 @@ def _counts(analysis: Analysis, choice: Choice) -> dict[str, int]:
     return {f"filters_{kind}": int(n) for kind, n in zip(KINDS, counts, strict=True)}
 
 
-def take_over(
-    reading: Reading, values: Values, removed: Mask
-) -> tuple[tuple[MergedChannels, ...], tuple[FoldedConstant, ...]]:
-    """What the layers that stay do for the channels that go.
-
-    Args:
-        reading: everything that reads channels.
-        values: what they hold.
-        removed: per label, whether it goes.
-
-    Returns:
-        Input channels whose weights are added up, and constants for the biases.
-    """
-    merged, folded = [], []
-    for r in reading.readers:
-        gone, kept = removed[r.labels], ~removed[r.filters]
-        if not gone.any() or not kept.any():
-            continue
-        constants = values.constants(r.cells)
-        unread, still = r.free_cells(constants, kept)
-        spare = r.slots(unread | still)
-        into, added = _partners(r, gone, gone & ~spare)
-        if into:
-            merged.append(MergedChannels(r.layer.name, r.axis, into, added))
-        slots = gone & spare
-        cells = np.broadcast_to(slots, r.cells.shape) if r.shared else slots.reshape(r.cells.shape)
-        value = np.where(cells & still, constants, 0.0)
-        groups = len(value)
-        by_group = r.weights.reshape(groups, -1, r.weights.shape[1])
-        delta = np.einsum("gmc,gc->gm", by_group, value).reshape(-1)[kept]
-        if delta.any():
-            folded.append(FoldedConstant(r.layer.name, tuple(float(v) for v in delta)))
-    return tuple(merged), tuple(folded)
-
-
-def _partners(r: Reader, gone: Mask, need: Mask) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """For each slot in need of one, the first slot that stays and reads the same."""
-    if not need.any():
-        return (), ()
-    keys = r.keys()
-    partner = {int(keys[i]): int(i) for i in np.flatnonzero(~gone)[::-1]}
-    added = [int(i) for i in np.flatnonzero(need)]
-    return tuple(partner[int(keys[i])] for i in added), tuple(added)
-
-
-__all__ = ["RemoveRedundant", "Skipped", "take_over"]
+__all__ = ["RemoveRedundant", "Skipped"]

@@ -2,7 +2,8 @@
 
 It can where its weights for the channel are all zero, where the channel is a constant that its
 bias can hold, or where it reads the same values from another channel, whose weights then take
-over. What goes makes more go: a filter that is gone reads nothing.
+over. What goes makes more go: a filter that is gone reads nothing. If widths are to be multiples of
+a number, the last to go come back first: what went before them did not need them to go.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from onnx_esn.graph.channel_groups import Analysis
 from onnx_esn.passes.base import Skipped
 from onnx_esn.passes.exact_readers import Reader, Reading
+from onnx_esn.passes.exact_slots import Slots
 from onnx_esn.passes.exact_values import Values
+from onnx_esn.passes.pruning_widths import give_back
 
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.int64]
@@ -39,104 +42,70 @@ class Choice:
     notes: tuple[Skipped, ...]
 
 
-def choose_redundant(analysis: Analysis, reading: Reading, values: Values) -> Choice:
-    """Choose classes until nothing more can go."""
+def choose_redundant(
+    analysis: Analysis, reading: Reading, values: Values, *, round_to: int = 1, min_width: int = 1
+) -> Choice:
+    """Choose classes until nothing more can go; then give back what the widths ask for."""
     chooser = _Chooser(analysis, reading, values)
     for _ in range(_ROUNDS):
         if not chooser.round():
             break
-    return Choice(chooser.removed, chooser.kind, chooser.notes())
+    return chooser.choice(round_to, min_width)
 
 
 class _Chooser:
-    """Every slot of every reader in one row: its class, what it reads, whether it can be spared."""
+    """Removes classes one by one.
+
+    Attributes:
+        removed: per class.
+        when: per class, how many went before it.
+        kind: per class; see `Choice`.
+        fixed: classes that stay, whoever reads them.
+        count: slots that are left, by key.
+        owed: keys that took over from a slot.
+        stay: classes that are left, by constraint.
+    """
 
     def __init__(self, analysis: Analysis, reading: Reading, values: Values) -> None:
-        self.analysis, self.readers = analysis, reading.readers
+        self.analysis, self.slots = analysis, Slots(analysis, reading, values)
         classes = analysis.classes
         self.removed = np.zeros(len(classes), np.bool_)
+        self.when = np.full(len(classes), -1.0)
         self.kind = np.full(len(classes), -1)
         self.fixed = classes.locked.copy()
         self.fixed[_without_filters(analysis)] = True
         bound = classes.of[reading.bound]
         self.fixed[bound[bound >= 0]] = True
-        self.constants = [values.constants(r.cells) for r in self.readers]
-        sizes = [r.labels.size for r in self.readers]
-        self.bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        empty = [np.zeros(0, np.int64)]
-        self.classes = np.concatenate([*empty, *(classes.of[r.labels] for r in self.readers)])
-        self.reader = np.repeat(np.arange(len(sizes)), sizes)
-        self.keys = np.concatenate([*empty, *self._keys()])
-        self.count = np.bincount(self.keys, minlength=1)  # slots that are left, by key
-        self.owed = np.zeros(self.count.size, np.bool_)  # keys that took over from a slot
-        self.unread = np.zeros(self.classes.size, np.bool_)
-        self.spare = np.zeros(self.classes.size, np.bool_)
-        self.left: list[int | None] = [None] * len(sizes)
-        order = np.argsort(self.classes, kind="stable")
-        self.slots = np.split(
-            order, np.searchsorted(self.classes[order], np.arange(len(classes) + 1))
-        )[1:]
+        self.count = self.slots.count(self.removed)
+        self.owed = np.zeros(self.count.size, np.bool_)
         self.members: list[list[int]] = [[] for _ in range(len(classes))]
         self.stay = [c.size for c in analysis.constraints]
         for k, inside in enumerate(analysis.constraints):
             for c in inside:
                 self.members[c].append(k)
 
-    def _keys(self) -> list[Integers]:
-        result, start = [], 0
-        for r in self.readers:
-            keys = r.keys()
-            result.append(keys + start)
-            start += int(keys.max(initial=-1)) + 1
-        return result
-
     def round(self) -> bool:
         """Remove what can go as things stand; whether anything went."""
-        self._look()
-        partner = self._partnered()
-        stuck = ~self.spare & ~partner
-        for k in np.unique(self.reader[partner & ~self.spare]):
-            if self.readers[k].locked(self.analysis):
-                stuck |= ~self.spare & (self.reader == k)
+        slots = self.slots
+        slots.look(self.removed)
+        partner = slots.partnered(self.removed)
+        stuck = ~slots.spare & (~partner | slots.unmergeable(partner & ~slots.spare))
         hard = self.fixed | self.removed
-        hard[self.classes[stuck & (self.classes >= 0)]] = True
+        hard[slots.classes[stuck & (slots.classes >= 0)]] = True
         alone = np.ones_like(hard)
-        alone[self.classes[~self.spare & (self.classes >= 0)]] = False
+        alone[slots.classes[~slots.spare & (slots.classes >= 0)]] = False
         # What is spare goes first; of equal channels, the first one stays.
         order = [*np.flatnonzero(alone & ~hard)[::-1], *np.flatnonzero(~alone & ~hard)[::-1]]
         return sum([self._remove(int(c)) for c in order]) > 0
 
-    def _look(self) -> None:
-        """Work out which slots the filters that are left can spare."""
-        gone = self.analysis.removed_labels(self.removed)
-        for k, r in enumerate(self.readers):
-            kept = ~gone[r.filters]
-            if self.left[k] == int(kept.sum()):
-                continue
-            self.left[k] = int(kept.sum())
-            unread, still = r.free_cells(self.constants[k], kept)
-            at = slice(self.bounds[k], self.bounds[k + 1])
-            self.unread[at] = r.slots(unread)
-            self.spare[at] = r.slots(unread | still)
-
-    def _partnered(self) -> Mask:
-        """Slots beside which a slot of another class, or of none, reads the same."""
-        width = int(self.classes.max(initial=0)) + 2
-        left = np.ones(self.classes.size, np.bool_)
-        of = self.classes >= 0
-        left[of] = ~self.removed[self.classes[of]]
-        pairs, where = np.unique(self.keys * width + self.classes + 1, return_inverse=True)
-        own = np.bincount(where.reshape(-1), weights=left, minlength=pairs.size)
-        return np.asarray((self.count[self.keys] > own[where.reshape(-1)]) & left)
-
     def _remove(self, c: int) -> bool:
-        slots = self.slots[c]
-        need = slots[~self.spare[slots]]
+        of, keys = self.slots.of_class[c], self.slots.keys
+        need = of[~self.slots.spare[of]]
         # A spare slot may have taken over from others: one of them has to stay.
-        asked = self.keys[slots[~self.spare[slots] | self.owed[self.keys[slots]]]]
+        asked = keys[of[~self.slots.spare[of] | self.owed[keys[of]]]]
         if asked.size:
             mine = dict.fromkeys(asked.tolist(), 0)
-            for k in self.keys[slots].tolist():
+            for k in keys[of].tolist():
                 if k in mine:
                     mine[k] += 1
             if any(self.count[k] <= n for k, n in mine.items()):
@@ -145,27 +114,53 @@ class _Chooser:
             return False
         for k in self.members[c]:
             self.stay[k] -= 1
-        np.subtract.at(self.count, self.keys[slots], 1)
-        self.owed[self.keys[need]] = True
+        np.subtract.at(self.count, keys[of], 1)
+        self.owed[keys[need]] = True
+        self.when[c] = self.removed.sum()
         self.removed[c] = True
-        dead = slots.size > 0 and not self.unread[slots].all()
+        dead = of.size > 0 and not self.slots.unread[of].all()
         self.kind[c] = KINDS.index("duplicate" if need.size else "dead" if dead else "unread")
         return True
 
-    def notes(self) -> tuple[Skipped, ...]:
+    def choice(self, round_to: int, min_width: int) -> Choice:
+        """What is removed, less what the widths ask for."""
+        removed, before = self.removed, None
+        while before is None or (removed != before).any():
+            before = removed
+            removed = give_back(self.analysis, removed, self.when, round_to, min_width)
+            removed = self.slots.settled(removed)
+        back = self.removed & ~removed
+        self.removed = removed
+        self.kind[back] = -1
+        self.fixed |= back
+        need = ~self.slots.left(removed) & ~self.slots.spare
+        self.kind[self.slots.classes[need]] = KINDS.index("duplicate")
+        return Choice(
+            removed, self.kind, (*self._kept_for_widths(back, round_to, min_width), *self._notes())
+        )
+
+    def _kept_for_widths(self, back: Mask, round_to: int, min_width: int) -> list[Skipped]:
+        """Groups to which channels were given back."""
+        why = [f"multiples of {round_to}"] if round_to > 1 else []
+        why += [f"at least {min_width}"] if min_width > 1 else []
+        text = f"some redundant channels stay, to keep widths {' and '.join(why)}"
+        groups = self.analysis.groups
+        return [Skipped(g.name, text) for g in groups if back[g.classes].any()]
+
+    def _notes(self) -> list[Skipped]:
         """Constants that zero padding meets, duplicates whose weights cannot be added up."""
-        result = []
-        left = ~self.spare & (self.classes >= 0)
-        left[left] = ~(self.removed | self.fixed)[self.classes[left]]
-        partner = self._partnered()
-        for k, r in enumerate(self.readers):
-            at = slice(self.bounds[k], self.bounds[k + 1])
-            still = left[at] & r.slots(~np.isnan(self.constants[k]))
+        slots, result = self.slots, list[Skipped]()
+        left = ~slots.spare & (slots.classes >= 0)
+        left[left] = ~(self.removed | self.fixed)[slots.classes[left]]
+        partner = slots.partnered(self.removed)
+        for k, r in enumerate(slots.readers):
+            at = slice(slots.bounds[k], slots.bounds[k + 1])
+            still = left[at] & r.slots(~np.isnan(slots.constants[k]))
             result += _note(r, still, _padding(r))
             if (left & partner)[at].any() and r.locked(self.analysis):
                 twice = left[at] & partner[at] & ~still
                 result += _note(r, twice, f"equal input channels stay: {r.locked(self.analysis)}")
-        return tuple(result)
+        return result
 
 
 def _without_filters(analysis: Analysis) -> Mask:

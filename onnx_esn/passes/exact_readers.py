@@ -9,12 +9,18 @@ from numpy.typing import NDArray
 
 from onnx_esn.graph.channel_groups import Analysis
 from onnx_esn.graph.channel_labels import Labels, line
-from onnx_esn.graph.evaluate import EvaluationError, attributes
+from onnx_esn.graph.evaluate import EvaluationError
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.node_names import unique_names
 from onnx_esn.graph.propagation import Claim
 from onnx_esn.graph.weights import read_weight
-from onnx_esn.passes.exact_layers import contracted, filter_rows, is_plain, settled_taps
+from onnx_esn.passes.exact_layers import (
+    contracted,
+    filter_rows,
+    gemm_alpha,
+    is_plain,
+    settled_taps,
+)
 from onnx_esn.passes.exact_values import Floats, Ids
 from onnx_esn.passes.exact_walk import Walk
 
@@ -160,7 +166,7 @@ def _reader(walk: Walk, layer: Layer, claim: Claim) -> Reader | None:
     coverage, whole = settled_taps(analysis, layer)
     sums = W[:, :, whole].astype(np.float64) @ coverage[whole]
     if layer.op == "Gemm":
-        sums *= float(attributes(analysis.model.graph.node[layer.index]).get("alpha", 1.0))
+        sums *= gemm_alpha(analysis, layer)
     first = analysis.first_labels[layer.index]
     return Reader(
         layer,

@@ -30,6 +30,7 @@ from onnx_esn.passes.pruning_scores import (
     unnormalized_outputs,
 )
 from onnx_esn.passes.pruning_selection import MacCounter, Selector
+from onnx_esn.passes.pruning_widths import check_widths
 from onnx_esn.passes.steering import Locks, group_ratios, locked_layers
 from onnx_esn.plans import PruningPlan, PruningRatios, load_pruning
 
@@ -94,9 +95,7 @@ class Prune:
         _among("criterion", self.criterion, CRITERIA)
         _among("scope", self.scope, ("layer", "global"))
         _among("absorb", self.absorb, MODES)
-        for name in ("round_to", "min_width"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_widths(self.round_to, self.min_width)
 
     def __call__(self, model: onnx.ModelProto) -> PassResult:
         """Prune.
@@ -141,7 +140,8 @@ class Prune:
         """Remove what costs nothing, then prune what is left."""
         from onnx_esn.passes.exact import RemoveRedundant
 
-        first = RemoveRedundant(self.input_shapes)(model)
+        limits = self.round_to, self.min_width, self.only, self.exclude
+        first = RemoveRedundant(self.input_shapes, *limits)(model)
         ratio, target = self.ratio, self.target_macs
         if target is not None:  # a percentage speaks of the input model
             target = Target(parse_target(target).resolve(first.details["macs_before"]))

@@ -14,6 +14,7 @@ from onnx_esn.graph.channel_groups import Analysis
 from onnx_esn.graph.channel_labels import Labels
 from onnx_esn.numerics.selection import select_removals
 from onnx_esn.passes.pruning_macs import MacCounter as MacCounter
+from onnx_esn.passes.pruning_widths import give_back
 from onnx_esn.passes.steering import filters_of
 
 Mask = NDArray[np.bool_]
@@ -118,22 +119,7 @@ class Selector:
             minimum=least,
             account=np.broadcast_to(account, self.score.shape)[free],
         )
-        return self._rounded(removed) if self.round_to > 1 else removed
-
-    def _rounded(self, removed: Mask) -> Mask:
-        """Give classes back, best first, until every layer's width is a multiple or whole."""
-        removed = removed.copy()
-        for group in self.analysis.groups:
-            members = [self._layers[m.node] for m in group.members if m.node in self._layers]
-            gone = group.classes[removed[group.classes]]
-            back = list(gone[np.argsort(self.score[gone], kind="stable")])
-            while back and self._uneven(members, removed):
-                removed[back.pop()] = False
-        return removed
-
-    def _uneven(self, members: list[Labels], removed: Mask) -> bool:
-        kept = [int((~removed[m]).sum()) for m in members]
-        return any(k % self.round_to and k < m.size for k, m in zip(kept, members, strict=True))
+        return give_back(self.analysis, removed, self.score, self.round_to)
 
     def _narrowest(self) -> str:
         """What is left of each group, in words."""

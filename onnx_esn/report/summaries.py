@@ -34,10 +34,9 @@ def prune_hints(details: Mapping[str, Any]) -> list[str]:
         lines.append(f"{exact['filters_removed']} of them without loss{which}")
     uneven = details.get("layers_uneven", 0)
     if uneven:
-        advice = "try --round-to 8" if exact is None else "--exact does not round"
         lines.append(
             f"hint: the new width of {count(uneven, 'layer')} is no multiple of 4, "
-            f"which can be slow; {advice}"
+            "which can be slow; try --round-to 8"
         )
     return lines
 

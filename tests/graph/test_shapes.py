@@ -118,6 +118,8 @@ def test_the_first_usual_size_that_fits_is_guessed():
 
 # Against onnxruntime.
 
+DEPEND_ON_DATA = {"Compress", "If", "NonMaxSuppression", "NonZero", "SplitToSequence", "Unique"}
+
 
 @pytest.mark.parametrize("name", MODELS)
 def test_shapes_and_values_are_those_of_a_run(name):
@@ -125,7 +127,8 @@ def test_shapes_and_values_are_those_of_a_run(name):
     facts = guessed_facts(model, Constants(model), batch=2)
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
-    known = [o for n in model.graph.node for o in n.output if o and o in facts.shapes]
+    nodes = [n for n in model.graph.node if n.op_type != "Constant"]  # they may be sparse
+    known = [o for n in nodes for o in n.output if o and o in facts.shapes]
     shown.graph.output.extend(
         helper.make_tensor_value_info(o, facts.types[o], None)
         for o in known
@@ -133,11 +136,13 @@ def test_shapes_and_values_are_those_of_a_run(name):
     )
     outputs = run(shown, feeds_for(model, facts.sizes))
     for info, value in zip(shown.graph.output, outputs, strict=True):
+        if info.name not in facts.shapes:
+            continue
         assert facts.shapes[info.name] == value.shape, info.name
         if info.name in facts.values and value.dtype.kind in "iub":
             np.testing.assert_array_equal(facts.values[info.name], value)
-    unknown = [n.op_type for n in model.graph.node if n.output[0] not in facts.shapes]
-    assert set(unknown) <= {"If"}
+    if not {n.op_type for n in model.graph.node} & DEPEND_ON_DATA:
+        assert all(n.output[0] in facts.shapes for n in model.graph.node)
 
 
 def test_what_nobody_knows_stays_unknown():

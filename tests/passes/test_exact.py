@@ -26,10 +26,10 @@ def removed(result):
     return tuple(d[f"filters_{kind}"] for kind in ("dead", "unread", "duplicate"))
 
 
-def check(model, allowed=None):
+def check(model, allowed=None, **limits):
     """Run the pass: valid, equal outputs, a plan that replays; (dead, unread, duplicate)."""
     before = model.SerializeToString()
-    result = RemoveRedundant()(model)
+    result = RemoveRedundant(**limits)(model)
     assert model.SerializeToString() == before
     assert sum(removed(result)) == result.details["filters_removed"]
     if not result.modified:

@@ -53,7 +53,7 @@ def test_alone_it_loses_nothing():
     assert Prune(ratio=0.0, exact=True)(model).model == result.model
     lines = summary("prune", result)
     assert "2 of them without loss (1 unread, 1 duplicate)" in lines
-    assert "--exact does not round" in lines[-1]
+    assert lines[-1].endswith("try --round-to 8")
 
 
 def test_a_ratio_speaks_of_what_is_left():

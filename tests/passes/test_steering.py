@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from onnx_esn.errors import BudgetError, OptionError, PlanError
@@ -86,6 +86,7 @@ def test_a_pattern_without_a_match_names_its_option_and_close_names(option):
 def test_no_layer_outside_the_selection_changes_its_width(data):
     model = build(data.draw(st.sampled_from(sorted(MODELS))))
     before = widths(model)
+    assume(before)
     only = data.draw(st.lists(st.sampled_from(sorted(before)), min_size=1, unique=True))
     exclude = data.draw(st.lists(st.sampled_from(sorted(before)), max_size=2))
     result = Prune(ratio=0.6, only=only, exclude=exclude, absorb="none")(model)

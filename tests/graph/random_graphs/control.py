@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, helper
 
-from tests.graph.random_graphs.sizes import known
+from tests.graph.random_graphs.sizes import first, known
 from tests.net import Net
 
 
@@ -108,7 +108,9 @@ def fused_conv(g, x):
 
 def stranger(g, x):
     """Operators that lock what they touch, for lack of a rule or because they mix channels."""
-    kind = g.choose(("cumsum", "topk", "lrn", "scatter", "trilu", "onehot", "reverse", "compress"))
+    kind = g.choose(
+        ("cumsum", "topk", "lrn", "scatter", "pick", "trilu", "onehot", "reverse", "compress")
+    )
     axis = g.axis(x)
     net, n = g.net, x.shape[axis]
     if kind == "cumsum":
@@ -123,11 +125,23 @@ def stranger(g, x):
         g.image(x)
         g.op("LRN", [x], x.shape, size=3)
     elif kind == "scatter":
-        g.need(known(x.shape[0]) or g.batch == 2)
-        g.need(all(known(d) for d in x.shape[1:]))
-        shape = [1] * x.rank
+        shape = [g.pick(1, d) if known(d) else 1 for d in x.shape]
+        shape[axis] = 1  # no position is written twice
         index = net.raw(net.rng.integers(0, n, shape))
         g.op("ScatterElements", [x, index, net.vector(*shape)], x.shape, axis=axis)
+    elif kind == "pick":
+        g.need(all(known(d) or g.batch == 2 for d in x.shape))
+        full = [d if known(d) else first(d) for d in x.shape]
+        shape = [d if g.flip() else g.pick(1, d) for d in full]
+        shape[axis] = g.pick(1, n + 1)
+        if g.flip():  # the same everywhere
+            index = net.rng.integers(0, n, [d if a == axis else 1 for a, d in enumerate(shape)])
+            index = np.ascontiguousarray(np.broadcast_to(index, shape))
+        else:
+            index = net.rng.integers(0, n, shape)
+        left = [d if a == b else a for a, b, d in zip(shape, full, x.shape, strict=True)]
+        left[axis] = shape[axis]
+        g.op("GatherElements", [x, net.raw(index)], left, axis=axis)
     elif kind == "trilu":
         g.need(x.rank >= 2 and net.opset >= 14)
         g.op("Trilu", [x], x.shape, upper=int(g.flip()))

@@ -1,0 +1,92 @@
+"""What once went wrong and does not fit the registry of tiny graphs (tests/models*.py)."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import onnx_esn
+from onnx_esn.graph.channel_groups import analyse
+from tests.models import MODELS, stem
+from tests.models_blocks import tail
+from tests.models_files import external
+from tests.net import Net, feeds_for
+from tests.oracles.equivalence import (
+    assert_sliced_is_masked,
+    free_classes,
+    relative_difference,
+    rewrite_or_lock,
+    run,
+)
+
+
+def test_a_sparse_initializer_loses_what_it_meets():
+    """The checker knows no operator that takes one; onnxruntime does."""
+    net = Net(3, 6, 6)
+    model = tail(net, net.op("Add", stem(net), "s"))
+    values = numpy_helper.from_array(np.array([1.0, 2.0, 3.0], np.float32), "s")
+    at = numpy_helper.from_array(np.array([1, 4, 6]), "i")
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, at, [1, 8, 1, 1]))
+    for step in (1, 2, 3):
+        found = rewrite_or_lock(model, lambda a, k=step: free_classes(a)[::k])
+        assert_sliced_is_masked(*found[:3])
+    assert onnx_esn.prune(model, ratio=0.5).modified
+
+
+@pytest.mark.parametrize("name", ["residual", "half_precision", "weight_through_dequantize"])
+def test_tensors_beside_the_model(name, tmp_path):
+    """External data: pruned as if it were inside."""
+    model = MODELS[name].build()
+    path = tmp_path / "model.onnx"
+    external(model, path)
+    inside = onnx_esn.prune(model, ratio=0.5).model
+    beside = onnx_esn.prune(path, ratio=0.5).model
+    feeds = feeds_for(model, {"x": (2, 3, 6, 6)})
+    assert relative_difference(run(inside, feeds), run(beside, feeds)) == 0
+    assert beside.ByteSize() < model.ByteSize()
+
+
+@pytest.mark.parametrize(
+    ("perm", "batch", "height", "width"),
+    [
+        ([1, 0, 2, 3], "N", 4, 4),
+        ([2, 1, 0, 3], "N", 4, 4),
+        ([1, 2, 0, 3], "N", 4, 4),
+        ([3, 1, 0, 2], 2, 4, "W"),
+        ([0, 2, 1, 3], 2, "H", 4),
+        ([1, 3, 2, 0], 2, "H", 4),
+    ],
+)
+def test_channels_before_a_dynamic_axis_are_scrambled(perm, batch, height, width):
+    """Reshape(-1, k) of such a layout puts channels elsewhere at every size."""
+    net = Net(3, height, width, batch=batch)
+    y = net.op("Transpose", stem(net), perm=perm)
+    sizes = [batch, 8, height, width]
+    k = int(np.prod([sizes[p] for p in perm if not isinstance(sizes[p], str)]))
+    y = net.gemm(net.reshape(y, -1, k), k, 3)
+    model = net.model(y, shapes={y: ["K", 3]})
+    symbols = [{"N": 2, "H": 6, "W": 6}, {"N": 3, "H": 7, "W": 5}, {"N": 5, "H": 4, "W": 8}]
+    shapes = [{"x": tuple(s.get(d, d) for d in (batch, 3, height, width))} for s in symbols]
+    for step in (1, 2, 3):
+        found = rewrite_or_lock(model, lambda a, k=step: free_classes(a)[::k], shapes=shapes[0])
+        analysis, removed, rewritten, _ = found
+        assert_sliced_is_masked(analysis, removed, rewritten, sizes=shapes)
+
+
+def test_no_second_size_fits():
+    """Frames in the batch, four to a clip: a batch of 2 or 3 does not even run."""
+    net = Net(3, 6, 6)
+    x = stem(net)
+    y = net.op("ReduceMean", net.reshape(x, -1, 4, 8, 6, 6), axes=[1], keepdims=0)
+    y = net.conv_bn_relu(net.reshape(y, -1, 8, 6, 6), 8, 6, name="b")
+    model = net.model(net.head(y, 6), shapes={f"gemm_{len(net.nodes) + 2}_out": ["K", 3]})
+    for given in (None, {"x": (4, 3, 6, 6)}):
+        found = rewrite_or_lock(model, lambda a: free_classes(a)[::2], shapes=given)
+        analysis, removed, rewritten, _ = found
+        assert_sliced_is_masked(
+            analysis, removed, rewritten, sizes=[{"x": (n, 3, 6, 6)} for n in (4, 8)]
+        )
+    onnx.checker.check_model(onnx_esn.prune(model, ratio=0.5).model, full_check=True)
+    assert any(g.prunable for g in analyse(model, shapes={"x": (4, 3, 6, 6)}).groups)
