@@ -14,6 +14,7 @@ import onnx
 from onnx_esn.calibration import CalibrationSet, Recipe, Session, Source, input_specs, open_set
 from onnx_esn.errors import InferenceError, OptionError, VerificationError
 from onnx_esn.graph.model_file import check_model, load_model, save_model
+from onnx_esn.passes.absorption import ON_AVERAGE
 from onnx_esn.passes.annotation import Annotate, strip_annotation
 from onnx_esn.passes.base import Pass, PassResult, copied
 from onnx_esn.passes.bit_budget import QuantizeToBudget
@@ -176,7 +177,7 @@ def quantize(
             "removed_filters": zero.details["filters_removed"],
             "macs_after": zero.details["macs_after"],
         }
-        skipped += [s for s in zero.skipped if "border" in s.reason]
+        skipped += [s for s in zero.skipped if ON_AVERAGE in s.reason]
     final = zero.model
     if dataset is not None:
         towards = loaded if reference is None else opened(reference)

@@ -42,8 +42,8 @@ How to read it:
   halve, so 25 % is what can be had where nothing is locked. Outputs always are: a small net with
   1,000 classes keeps more.
 - **Error**: largest difference between the pruned model and the original one in which the removed
-  channels' weights are zero at every consumer, relative to the output's largest value; over two
-  removals (half of each group by signal norm; random shares) and, where the batch is dynamic,
+  channels' weights are zero at every consumer, relative to the output's largest value (at least a
+  thousandth of what it was before the removal); over two removals (half of each group by signal norm; random shares) and, where the batch is dynamic,
   batches of 1 and 3. Above 1e-4 *and* above 10 times what moving the input by 1e-7 does, it counts
   as wrong.
 - **Effect**: how far the masked model is from the original one, on the same scale. An error means

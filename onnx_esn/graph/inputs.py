@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 
@@ -54,6 +54,7 @@ def input_sizes(
             raise OptionError(f"no input is called {name!r}; the inputs are {', '.join(names)}")
     result: dict[str, Shape] = {}
     symbols: dict[str, int] = {}
+    batches = _batch_symbols(model)
     for info in data_inputs(model):
         declared = declared_shape(info)
         given = tuple(shapes[info.name]) if shapes and info.name in shapes else None
@@ -81,7 +82,7 @@ def input_sizes(
                 size = dim
             elif isinstance(dim, str) and dim in symbols:
                 size = symbols[dim]
-            elif axis == 0:
+            elif axis == 0 or dim in batches:
                 size = batch or 1
             elif spatial is not None:
                 size = spatial
@@ -95,6 +96,38 @@ def input_sizes(
             sizes.append(size)
         result[info.name] = tuple(sizes)
     return result
+
+
+def resized(
+    model: onnx.ModelProto,
+    sizes: Mapping[str, Shape],
+    batch: Callable[[int], int],
+    other: Callable[[int], int],
+) -> dict[str, Shape]:
+    """Other sizes for the dynamic axes, the same for axes of one symbol.
+
+    Args:
+        model: the model.
+        sizes: a shape for each input.
+        batch: from a size of the batch to another.
+        other: the same for every other dynamic axis.
+    """
+    batches = _batch_symbols(model)
+    result = {}
+    for info in data_inputs(model):
+        shape = list(sizes[info.name])
+        for axis, d in enumerate(declared_shape(info) or ()):
+            if not isinstance(d, int):
+                change = batch if axis == 0 or d in batches else other
+                shape[axis] = max(1, change(shape[axis]))
+        result[info.name] = tuple(shape)
+    return result
+
+
+def _batch_symbols(model: onnx.ModelProto) -> set[str]:
+    """Symbols of first axes: a state may have the batch on another one."""
+    declared = [declared_shape(info) for info in data_inputs(model)]
+    return {d[0] for d in declared if d and isinstance(d[0], str)}
 
 
 def _text(shape: Sequence[int | str | None]) -> str:

@@ -8,7 +8,8 @@ when it loads the model).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import onnx
@@ -17,14 +18,24 @@ from onnx import helper, inliner, numpy_helper
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.fused_operators import UNFUSE
 from onnx_esn.graph.hoisting import Names, hoisted, renamed, subgraphs
+from onnx_esn.graph.inputs import resized
 from onnx_esn.graph.node_names import describe
-from onnx_esn.graph.shapes import guessed_facts
+from onnx_esn.graph.shapes import guessed_facts, infer_facts
 from onnx_esn.graph.stored import add_initializer
 
 log = logging.getLogger(__name__)
 
-# A condition that holds at all these batch sizes is taken to be independent of the batch.
-_BATCHES = (1, 2, 3)
+# Batches, and what to make of the usual size of other dynamic axes. A condition that is the same at
+# all of these is taken to depend on none: small, odd and large ones are among them.
+_SIZES: tuple[tuple[int, Callable[[int], int]], ...] = (
+    (2, lambda n: n),
+    (1, lambda n: n // 4),
+    (3, lambda n: 2 * n),
+    (1, lambda n: n + 1),
+    (2, lambda n: n // 3),
+    (4, lambda n: 20 * n + 3),
+    (2, lambda n: 1),
+)
 
 
 def standard_form(
@@ -103,8 +114,10 @@ def _known_branches(
     constants = Constants(model)
     branching = [i for i, node in enumerate(model.graph.node) if node.op_type == "If"]
     found: dict[int, set[bool]] = {i: set() for i in branching}
-    for batch in _BATCHES:
-        facts = guessed_facts(model, constants, batch=batch, shapes=shapes)
+    start = guessed_facts(model, constants, batch=2, shapes=shapes)
+    for batch, other in _SIZES:
+        sizes = resized(model, start.sizes, partial(_always, batch), other)
+        facts = start if sizes == start.sizes else infer_facts(model, sizes, constants)
         for i in list(found):
             value = facts.values.get(model.graph.node[i].input[0])
             found[i] |= {True, False} if value is None else {bool(np.all(value))}
@@ -113,6 +126,10 @@ def _known_branches(
         if not found:
             break
     return {i: values.pop() for i, values in found.items()}
+
+
+def _always(size: int, now: int) -> int:
+    return size
 
 
 def _without_branches(model: onnx.ModelProto, taken: Mapping[int, bool]) -> onnx.ModelProto:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from onnx_esn.graph.constants import Constants
-from onnx_esn.graph.inputs import Shape, data_inputs, declared_shape
+from onnx_esn.graph.inputs import data_inputs, declared_shape, resized
 from onnx_esn.graph.shapes import COUNTING, Array, Facts, guessed_facts, infer_facts
 
 # Batches to look at; a model that takes eight frames at a time refuses the first.
@@ -72,8 +72,9 @@ def _first(
 def _second(model: onnx.ModelProto, constants: Constants, facts: Facts) -> Facts:
     count = None if facts.count is None else _COUNTS[1]
     found: list[Facts] = []
-    for spatial, double in ((32, False), (0, False), (32, True), (0, True)):
-        sizes = _resized(model, facts.sizes, spatial, double)
+    for more, double in ((32, False), (0, False), (32, True), (0, True)):
+        batch = (2).__mul__ if double else (1).__add__
+        sizes = resized(model, facts.sizes, batch, more.__add__)
         if found and any(sizes == f.sizes for f in found):
             continue
         other = infer_facts(model, sizes, constants, count)
@@ -86,20 +87,3 @@ def _second(model: onnx.ModelProto, constants: Constants, facts: Facts) -> Facts
 def _has_open_batch(model: onnx.ModelProto) -> bool:
     declared = [declared_shape(info) for info in data_inputs(model)]
     return any(d and not isinstance(d[0], int) for d in declared)
-
-
-def _resized(
-    model: onnx.ModelProto, sizes: Mapping[str, Shape], spatial: int, double: bool
-) -> dict[str, Shape]:
-    """Another size of every open axis: `spatial` more, and one more or twice the batch."""
-    result = {}
-    for info in data_inputs(model):
-        now = sizes[info.name]
-        declared = declared_shape(info)
-        shape = list(now)
-        for axis, d in enumerate(declared or ()):
-            if not isinstance(d, int):
-                larger = now[axis] * 2 if double else now[axis] + 1
-                shape[axis] = now[axis] + spatial if axis else larger
-        result[info.name] = tuple(shape)
-    return result

@@ -21,13 +21,15 @@ from onnx_esn.graph.expectation import expectations
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.movement import expand
 from onnx_esn.graph.propagation import Claim, Product
-from onnx_esn.graph.shapes import Facts, Shape
+from onnx_esn.graph.shapes import Shape
 from onnx_esn.graph.window import tap_coverage
 from onnx_esn.passes.base import Skipped
+from onnx_esn.passes.layer_reads import contracted, gemm_alpha, settled_taps
 from onnx_esn.plans import FoldedConstant
 
 Floats = NDArray[np.float64]
 MODES = ("none", "constant", "mean")
+ON_AVERAGE = "meets an absorbed constant: right on average only"
 _AT_ONCE = 1 << 20  # elements
 
 
@@ -79,15 +81,7 @@ def _readers(analysis: Analysis) -> list[_Reader]:
             or len(layer.weight_shape) != 2 + len(layer.kernel)
         ):
             continue
-        node = analysis.model.graph.node[layer.index]
-        data, axis = node.input[1 - layer.slot], 1
-        if layer.op == "Gemm":
-            turned = attributes(node).get("transA" if layer.slot == 1 else "transB", 0)
-            axis = int(bool(turned)) ^ int(layer.slot == 1)
-        elif layer.op == "MatMul":
-            rank = len(analysis.facts.shapes[data])
-            axis = rank - 1 if layer.slot == 1 else rank - 2
-        result.append(_Reader(layer, data, axis))
+        result.append(_Reader(layer, *contracted(analysis, layer)))
     return result
 
 
@@ -140,12 +134,10 @@ def fold_constants(
         value = np.where(gone & ~np.isnan(value), value, 0.0)
         if not value.any():
             continue
-        coverage = _coverage(analysis, layer, analysis.facts)
-        if mode == "constant" and not _covered(analysis, layer, coverage):
+        coverage = _coverage(analysis, layer)
+        if mode == "constant" and not settled_taps(analysis, layer)[1].all():
             what = "stride" if layer.op == "ConvTranspose" else "zero padding"
-            skipped.append(
-                Skipped(layer.name, f"{what} meets an absorbed constant: right on average only")
-            )
+            skipped.append(Skipped(layer.name, f"{what} {ON_AVERAGE}"))
         delta = _effect(analysis, layer, value, coverage)
         start = first[layer.index]
         delta = delta[~removed[start : start + layer.filters]]
@@ -194,19 +186,15 @@ def _effect(analysis: Analysis, layer: Layer, value: Floats, coverage: Floats) -
         grouped = per_channel.reshape(layer.groups, -1, share)
         delta = np.einsum("gmc,gc->gm", grouped, value.reshape(layer.groups, share)).reshape(-1)
     if layer.op == "Gemm":
-        delta = delta * float(attributes(analysis.model.graph.node[layer.index]).get("alpha", 1.0))
+        delta = delta * gemm_alpha(analysis, layer)
     return np.asarray(delta, np.float64)
 
 
-def _covered(analysis: Analysis, layer: Layer, coverage: Floats) -> bool:
-    """Whether every tap meets real inputs only, at the other size as well."""
-    return bool((coverage == 1).all() and (_coverage(analysis, layer, analysis.other) == 1).all())
-
-
-def _coverage(analysis: Analysis, layer: Layer, facts: Facts) -> Floats:
+def _coverage(analysis: Analysis, layer: Layer) -> Floats:
     """Per kernel tap, the share of output positions at which it meets a real input."""
     node = analysis.model.graph.node[layer.index]
-    source, out = facts.shapes.get(node.input[0]), facts.shapes.get(layer.output)
+    shapes = analysis.facts.shapes
+    source, out = shapes.get(node.input[0]), shapes.get(layer.output)
     if not layer.kernel or source is None or out is None:
         return np.ones(math.prod(layer.kernel))
     return tap_coverage(attributes(node), layer, source, out)

@@ -6,7 +6,7 @@ No images are needed and nothing is lost, up to rounding. In the order in which 
 - `exact_values` gives them out, and knows the range of what is behind each;
 - `exact_rules` says which rule an operator has: `exact_rules_layers`, `…_elementwise`,
   `…_channelwise`, `…_movement`, `…_spatial`; `exact_ranges` does their arithmetic on ranges;
-- `exact_readers` lists the layers that read channels; `exact_layers` looks up their weights;
+- `exact_readers` lists the layers that read channels (`layer_reads` looks up how);
 - `exact_slots` knows which readers can do without a channel, `exact_choice` chooses what goes;
 - `exact_takeover` works out what the readers do instead; `exact_merge` adds up weights.
 """
@@ -25,7 +25,7 @@ from onnx_esn.errors import VerificationError
 from onnx_esn.graph.channel_groups import Analysis, analyse, analyse_again
 from onnx_esn.graph.channel_labels import Mask
 from onnx_esn.graph.rewriting import RewriteError, rewrite
-from onnx_esn.passes.base import PassResult, Skipped
+from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.exact_choice import KINDS, Choice, choose_redundant
 from onnx_esn.passes.exact_merge import merge_channels
 from onnx_esn.passes.exact_readers import find_readers
@@ -122,6 +122,3 @@ def _counts(analysis: Analysis, choice: Choice) -> dict[str, int]:
             kinds = choice.kind[analysis.classes.of[start : start + layer.filters]]
             counts += np.bincount(kinds[kinds >= 0], minlength=len(KINDS))
     return {f"filters_{kind}": int(n) for kind, n in zip(KINDS, counts, strict=True)}
-
-
-__all__ = ["RemoveRedundant", "Skipped"]

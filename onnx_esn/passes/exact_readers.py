@@ -14,15 +14,15 @@ from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.node_names import unique_names
 from onnx_esn.graph.propagation import Claim
 from onnx_esn.graph.weights import read_weight
-from onnx_esn.passes.exact_layers import (
+from onnx_esn.passes.exact_values import Floats, Ids
+from onnx_esn.passes.exact_walk import Walk
+from onnx_esn.passes.layer_reads import (
     contracted,
     filter_rows,
     gemm_alpha,
     is_plain,
     settled_taps,
 )
-from onnx_esn.passes.exact_values import Floats, Ids
-from onnx_esn.passes.exact_walk import Walk
 
 Mask = NDArray[np.bool_]
 

@@ -12,10 +12,10 @@ from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.number_formats import EPSILON
 from onnx_esn.graph.propagation import along
-from onnx_esn.passes.exact_layers import contracted, filter_rows, gemm_alpha, is_plain, settled_taps
 from onnx_esn.passes.exact_ranges import Range, weighted
 from onnx_esn.passes.exact_values import Floats, Ids, digest
 from onnx_esn.passes.exact_walk import Walk
+from onnx_esn.passes.layer_reads import contracted, filter_rows, gemm_alpha, is_plain, settled_taps
 
 Mask = NDArray[np.bool_]
 

@@ -59,8 +59,8 @@ class Prune:
         only: patterns of layers (node or weight name, * and ?); if any, what matches none of them
             keeps all its filters, and so does what is tied to it.
         exclude: patterns of layers that keep all their filters.
-        exact: first remove what costs nothing (see `RemoveRedundant`); a ratio then speaks of what
-            is left, a target still of the input model.
+        exact: first remove what costs nothing (see `RemoveRedundant`), within the same limits; a
+            ratio then speaks of what is left, a target still of the input model.
         absorb: what removed channels still sent to their consumers: "none" drops it, "constant"
             takes over exactly constant channels, "mean" expected values.
         images: measure means, and variances where BatchNorm was folded, on these images; None:

@@ -18,10 +18,11 @@ from tests.graph.random_graphs import random_model, sizes_of_run
 from tests.net import feeds_for
 from tests.oracles.equivalence import (
     assert_sliced_is_masked,
+    difference,
     free_classes,
-    relative_difference,
     rewrite_or_lock,
     run,
+    tolerance,
 )
 
 
@@ -143,12 +144,11 @@ def check_zero_filters(seeds):
     for seed in seeds:
         model = silenced(seed)
         result = RemoveZeroFilters()(model)
-        if result.modified:
-            feeds = feeds_for(model, sizes_of_run(model))
-            difference = relative_difference(run(model, feeds), run(result.model, feeds))
-            if not any("on average" in s.reason for s in result.skipped):
-                assert difference < 1e-5, seed
-                exact += 1
+        if result.modified and not any("on average" in s.reason for s in result.skipped):
+            found = difference(model, result.model, sizes_of_run(model), seed)
+            # What goes into the biases is rounded to their type.
+            assert found <= 10 * tolerance(model), seed
+            exact += 1
     assert exact > len(seeds) // 10
 
 

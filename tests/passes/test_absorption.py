@@ -13,9 +13,10 @@ from onnx_esn.graph.channel_groups import analyse
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.window import tap_coverage
 from onnx_esn.passes.absorption import fold_constants
-from onnx_esn.passes.pruning import Prune
+from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from onnx_esn.passes.pruning_replay import planned_removal
 from onnx_esn.plans import PruningPlan, SliceEntry
+from onnx_esn.verbs import quantize
 from tests.models import MODELS
 from tests.net import Net, feeds_for
 from tests.oracles.equivalence import relative_difference, rewrite_or_lock, run, sizes_of
@@ -112,6 +113,30 @@ def test_half_precision():
     feeds = feeds_for(model, sizes_of(model))
     assert relative_difference(run(model, feeds), run(pruned, feeds)) < 5e-3
     assert {t.data_type for t in pruned.graph.initializer} == {onnx.TensorProto.FLOAT16}
+
+
+@pytest.mark.parametrize(("size", "notes"), [(7, 0), (8, 1), ("H", 1)])
+def test_padding_at_a_size_that_may_change_is_reported(size, notes):
+    """Whether the last tap of a strided kernel meets padding depends on the size."""
+    net = Net(3, size, size)
+    y = net.op("Sigmoid", net.conv("x", 3, 8, name="a"))
+    y = net.conv(y, 8, 5, 3, strides=[2, 2], pads=[0, 0, 1, 1], name="b")
+    model = silence(net.model(net.head(y, 5)), "a.weight", [2])
+    shapes = {"x": (2, 3, 7, 7)} if size == "H" else None
+    result = RemoveZeroFilters(shapes)(model)
+    assert result.details["filters_removed"] == 1
+    assert sum(s.reason.startswith("zero padding") for s in result.skipped) == notes
+
+
+def test_quantize_reports_the_same_of_filters_at_zero_bits():
+    net = Net(3, 8, 8)
+    y = net.op("Sigmoid", net.conv("x", 3, 8, name="a"))
+    model = silence(net.model(net.conv(y, 8, 5, name="b")), "a.weight", [2])
+    result = quantize(model, bits=4)
+    assert result.details["removed_filters"] == 1
+    assert ("b", "zero padding meets an absorbed constant: right on average only") in [
+        (s.node, s.reason) for s in result.skipped
+    ]
 
 
 def test_padding_that_meets_a_constant_is_reported():

@@ -122,6 +122,7 @@ def stranger(g, x):
         g.used.add(x.name)
         g.add(values, [*x.shape[:axis], k, *x.shape[axis + 1 :]])
     elif kind == "lrn":
+        g.need(g.single)
         g.image(x)
         g.op("LRN", [x], x.shape, size=3)
     elif kind == "scatter":
@@ -130,7 +131,8 @@ def stranger(g, x):
         index = net.raw(net.rng.integers(0, n, shape))
         g.op("ScatterElements", [x, index, net.vector(*shape)], x.shape, axis=axis)
     elif kind == "pick":
-        g.need(all(known(d) or g.batch == 2 for d in x.shape))
+        g.need(g.single)
+        g.need(all(known(d) or (d == g.n and g.batch == 2) for d in x.shape))
         full = [d if known(d) else first(d) for d in x.shape]
         shape = [d if g.flip() else g.pick(1, d) for d in full]
         shape[axis] = g.pick(1, n + 1)

@@ -13,8 +13,8 @@ from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.shapes import data_inputs, declared_shape
 from onnx_esn.graph.window import tap_coverage
-from onnx_esn.passes.exact_values import Floats
 
+Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
@@ -56,8 +56,10 @@ def settled_taps(analysis: Analysis, it: Layer) -> tuple[Floats, Mask]:
     attrs = attributes(node)
     coverage = np.ones((taps,))
     for facts in (analysis.facts, analysis.other):
-        shape = facts.shapes[node.input[0]], facts.shapes[node.output[0]]
-        coverage = np.minimum(coverage, tap_coverage(attrs, it, *shape).reshape(-1))
+        source, out = facts.shapes.get(node.input[0]), facts.shapes.get(it.output)
+        if source is None or out is None:
+            return coverage, np.zeros(taps, np.bool_)
+        coverage = np.minimum(coverage, tap_coverage(attrs, it, source, out).reshape(-1))
     whole = coverage == 1
     data = node.input[0]
     if (
