@@ -16,9 +16,8 @@ from qonnx.util.cleanup import cleanup_model
 
 def main(source: str, target: str, ratio: float) -> None:
     """Prune one file."""
-    model = cleanup_model(
-        ModelWrapper(source), preserve_qnt_ops=False, extract_conv_bias=True
-    ).transform(GemmToMatMul())
+    model = ModelWrapper(source).transform(GemmToMatMul())
+    model = cleanup_model(model, preserve_qnt_ops=False, extract_conv_bias=True)
     outputs = {o.name for o in model.graph.output}
     spec = {}
     for node in model.graph.node:

@@ -18,7 +18,7 @@ from onnx_esn.graph.channel_labels import Labels, Mask, line
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.movement import MOVES, Move, MovementError, compact, move
 from onnx_esn.graph.shapes import Facts, Shape
-from onnx_esn.graph.slicing import removed_along
+from onnx_esn.graph.slicing import Removed, removed_along
 
 
 class Proof:
@@ -28,6 +28,7 @@ class Proof:
         self.analysis, self.removed = analysis, removed
         self.labels = analysis.propagation.labels
         self.old = (analysis.facts, analysis.other)
+        self._cuts: dict[str, Removed] = {}
 
     def touches(self, names: Sequence[str]) -> bool:
         """Whether any of these tensors loses positions."""
@@ -40,10 +41,15 @@ class Proof:
             return shape
         reference = self.analysis.facts.shapes[name]
         result = list(shape)
-        for axis, gone in removed_along(self.labels[name], self.removed, name).items():
+        for axis, gone in self._cut(name).items():
             # At the other size a flattened axis is longer in proportion.
             result[axis] = shape[axis] - len(gone) * shape[axis] // reference[axis]
         return tuple(result)
+
+    def _cut(self, name: str) -> Removed:
+        if name not in self._cuts:
+            self._cuts[name] = removed_along(self.labels[name], self.removed, name)
+        return self._cuts[name]
 
     def shapes_hold(self, outputs: Sequence[str], facts: Sequence[Facts]) -> bool:
         """Whether the outputs have the shapes that are expected, at both sizes."""

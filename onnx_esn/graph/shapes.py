@@ -9,8 +9,10 @@ known; one pass over the nodes suffices.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -142,7 +144,7 @@ class ShapeWalk:
     ) -> None:
         """Learn a stored tensor; its value is kept when it is small."""
         self._learn(tensor.name, tensor.data_type, tensor.dims)
-        if int(np.prod(tensor.dims, dtype=np.int64)) <= _SMALL:
+        if math.prod(tensor.dims) <= _SMALL:
             self.facts.values[tensor.name] = (
                 value(tensor.name) if value else numpy_helper.to_array(tensor)
             )
@@ -193,7 +195,13 @@ class ShapeWalk:
         self.facts.types[name] = elem
         if shape is not None:
             self.facts.shapes[name] = tuple(shape)
-        self.types[name] = helper.make_tensor_type_proto(elem, shape)
+        self.types[name] = _type(elem, None if shape is None else tuple(shape))
+
+
+@lru_cache(maxsize=1 << 14)
+def _type(elem: int, shape: Shape | None) -> TypeProto:
+    """A type; never changed, so that tensors of one shape can share it."""
+    return helper.make_tensor_type_proto(elem, shape)
 
 
 def _infer_node(
@@ -213,7 +221,7 @@ def _infer_node(
     data = {
         i: numpy_helper.from_array(np.array(facts.values[i], order="C"), i)
         for i in node.input
-        if i in facts.values and facts.values[i].size <= _SMALL
+        if i in facts.values and _steers(facts.values[i])
     }
     try:
         return shape_inference.infer_node_outputs(
@@ -227,6 +235,11 @@ def _infer_node(
     except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
         facts.failures.append((describe(node), str(error).strip().splitlines()[-1]))
         return {}
+
+
+def _steers(value: Array) -> bool:
+    """Whether a shape may depend on this value: counts and indices, or a few scales."""
+    return value.size <= (_SMALL if value.dtype.kind != "f" else 16)
 
 
 def _follow_values(node: onnx.NodeProto, facts: Facts, opset: int) -> None:

@@ -60,6 +60,9 @@ def removed_along(labels: NDArray[np.int64], removed: Mask, what: str) -> Remove
     gone = removed[labels]
     if not gone.any():
         return {}
+    thick = [axis for axis, n in enumerate(gone.shape) if n > 1]
+    if len(thick) == 1:
+        return {thick[0]: tuple(np.flatnonzero(gone).tolist())}
     for axis in range(gone.ndim):
         if gone.shape[axis] > 1:
             hit = gone.any(axis=tuple(a for a in range(gone.ndim) if a != axis))
