@@ -102,7 +102,7 @@ def resized(
     model: onnx.ModelProto,
     sizes: Mapping[str, Shape],
     batch: Callable[[int], int],
-    other: Callable[[int], int],
+    other: Callable[[int, int], int],
 ) -> dict[str, Shape]:
     """Other sizes for the dynamic axes, the same for axes of one symbol.
 
@@ -110,16 +110,19 @@ def resized(
         model: the model.
         sizes: a shape for each input.
         batch: from a size of the batch to another.
-        other: the same for every other dynamic axis.
+        other: the same for every other dynamic axis, from its size and its position.
     """
     batches = _batch_symbols(model)
+    symbols: dict[str, int] = {}
     result = {}
     for info in data_inputs(model):
         shape = list(sizes[info.name])
         for axis, d in enumerate(declared_shape(info) or ()):
-            if not isinstance(d, int):
-                change = batch if axis == 0 or d in batches else other
-                shape[axis] = max(1, change(shape[axis]))
+            if isinstance(d, int):
+                continue
+            n = shape[axis]
+            size = max(1, batch(n) if axis == 0 or d in batches else other(n, axis))
+            shape[axis] = symbols.setdefault(d, size) if d else size
         result[info.name] = tuple(shape)
     return result
 

@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 
 # Batches, and what to make of the usual size of other dynamic axes. A condition that is the same at
 # all of these is taken to depend on none: small, odd and large ones are among them.
-_SIZES: tuple[tuple[int, Callable[[int], int]], ...] = (
-    (2, lambda n: n),
-    (1, lambda n: n // 4),
-    (3, lambda n: 2 * n),
-    (1, lambda n: n + 1),
-    (2, lambda n: n // 3),
-    (4, lambda n: 20 * n + 3),
-    (2, lambda n: 1),
+_SIZES: tuple[tuple[int, Callable[[int, int], int]], ...] = (
+    (2, lambda n, axis: n),
+    (1, lambda n, axis: n // 4),
+    (3, lambda n, axis: 2 * n),
+    (1, lambda n, axis: n + 1),
+    (2, lambda n, axis: n // 3),
+    (4, lambda n, axis: 20 * n + 3),
+    (2, lambda n, axis: 1),
 )
 
 

@@ -7,6 +7,7 @@ a guess that fits by chance must not pass for a fact.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import onnx
@@ -72,9 +73,9 @@ def _first(
 def _second(model: onnx.ModelProto, constants: Constants, facts: Facts) -> Facts:
     count = None if facts.count is None else _COUNTS[1]
     found: list[Facts] = []
-    for more, double in ((32, False), (0, False), (32, True), (0, True)):
+    for more, double in product((_unlike, _alike, _same), (False, True)):
         batch = (2).__mul__ if double else (1).__add__
-        sizes = resized(model, facts.sizes, batch, more.__add__)
+        sizes = resized(model, facts.sizes, batch, more)
         if found and any(sizes == f.sizes for f in found):
             continue
         other = infer_facts(model, sizes, constants, count)
@@ -82,6 +83,19 @@ def _second(model: onnx.ModelProto, constants: Constants, facts: Facts) -> Facts
             return other
         found.append(other)
     return min(found, key=lambda f: len(f.failures))
+
+
+def _unlike(n: int, axis: int) -> int:
+    """Height and width change differently, or one could pass for the other."""
+    return n + 32 * max(1, axis - 1)
+
+
+def _alike(n: int, axis: int) -> int:
+    return n + 32
+
+
+def _same(n: int, axis: int) -> int:
+    return n
 
 
 def _has_open_batch(model: onnx.ModelProto) -> bool:

@@ -20,6 +20,7 @@ from tests.oracles.equivalence import (
     rewrite_or_lock,
     run,
 )
+from tests.oracles.masked import masked_model
 
 
 def test_a_sparse_initializer_loses_what_it_meets():
@@ -90,3 +91,24 @@ def test_no_second_size_fits():
         )
     onnx.checker.check_model(onnx_esn.prune(model, ratio=0.5).model, full_check=True)
     assert any(g.prunable for g in analyse(model, shapes={"x": (4, 3, 6, 6)}).groups)
+
+
+@pytest.mark.parametrize("batch", ["N", 2])
+def test_height_does_not_pass_for_width(batch):
+    """A 0 in a Reshape target copies the axis at its own place: here that of the width."""
+    net = Net(3, "H", "W", batch=batch)
+
+    def size(x, axis):
+        at = net.op("Gather", net.op("Shape", x), net.store(np.array(axis)))
+        return net.op("Unsqueeze", at, net.ints(0))
+
+    y = net.conv("x", 3, 8, 1, name="a")
+    target = net.op("Concat", net.ints(-1, 8, 1), size(y, 2), size(y, 3), axis=0)
+    z = net.op("Transpose", net.op("Reshape", y, target), perm=[0, 2, 1, 3, 4])
+    target = net.op("Concat", size(z, 0), net.ints(-1), size(z, 3), size(z, 4), axis=0)
+    model = net.model(net.conv(net.op("Reshape", z, target), 8, 2, 1))
+    analysis, removed, rewritten, _ = rewrite_or_lock(model, lambda a: free_classes(a)[:2])
+    assert removed.any()
+    feeds = feeds_for(model, {"x": (2, 3, 8, 12)})
+    masked = run(masked_model(analysis, removed), feeds)
+    assert relative_difference(masked, run(rewritten.model, feeds)) < 1e-5

@@ -17,7 +17,14 @@ from onnx_esn.plans import PruningPlan, load_plan
 from tests.graph.random_graphs import random_model
 from tests.models import MODELS
 from tests.net import Net
-from tests.oracles.equivalence import difference, sizes_of, tolerance, with_batch
+from tests.oracles.equivalence import (
+    difference,
+    in_type,
+    sizes_of,
+    tolerance,
+    uses,
+    with_batch,
+)
 from tests.passes.exact_planting import change, plant, silence, stored
 
 
@@ -40,10 +47,22 @@ def check(model, allowed=None, **limits):
         sizes = {k: with_batch(model, k, v, batch) for k, v in sizes_of(model).items()}
         # Sums of weights are rounded once more: two digits of bfloat16.
         most = allowed or (3e-2 if tolerance(model) == 1e-3 else tolerance(model))
-        assert difference(model, result.model, sizes, batch) <= most
+        assert difference(*in_inference(model, result.model), sizes, batch) <= most
     again = Prune(plan=result.plan)(model)
     assert again.model.SerializeToString() == result.model.SerializeToString()
     return result, removed(result)
+
+
+def in_inference(*models):
+    """In float32 where doubles meet an old BatchNormalization.
+
+    onnxruntime runs that in float32 only, and the reference of onnx moves its statistics.
+    """
+    ops = {n.op_type for m in models for n in m.graph.node}
+    old = next(x.version for x in models[0].opset_import if x.domain == "") < 14
+    if "BatchNormalization" in ops and old and uses(models[0], {onnx.TensorProto.DOUBLE}):
+        return [in_type(m, {onnx.TensorProto.DOUBLE}, onnx.TensorProto.FLOAT) for m in models]
+    return models
 
 
 def twin(model, weight, source, target, axis=0):
