@@ -77,8 +77,8 @@ def resnet(depth: int, seed: int) -> onnx.ModelProto:
 
 def measure(path: Path) -> dict[str, float]:
     """Seconds of the two halves of pruning, and peak memory, of the model in `path`."""
-    from onnx_esn.graph.channel_groups import analyse
-    from onnx_esn.graph.rewriting import rewrite
+    from onnx_esn.graph.channels.groups import analyse
+    from onnx_esn.graph.rewrite.rewriting import rewrite
     from onnx_esn.passes.pruning import Prune
     from onnx_esn.passes.pruning_scores import class_scores
     from onnx_esn.passes.pruning_selection import Selector

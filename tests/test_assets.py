@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from onnx_esn.graph.bodies import restored
-from onnx_esn.graph.channel_groups import analyse
+from onnx_esn.graph.channels.groups import analyse
 from onnx_esn.passes.pruning import Prune
 from tests.net import feeds_for
 from tests.oracles.equivalence import (

@@ -23,7 +23,7 @@ def measured(path: str, seed: int) -> dict[str, Any]:
         Exception: whatever the library raises; the caller writes it down as a crash.
     """
     from onnx_esn import Prune
-    from onnx_esn.graph.channel_groups import analyse
+    from onnx_esn.graph.channels.groups import analyse
     from onnx_esn.passes.pruning_replay import planned_removal
     from onnx_esn.plans import PruningPlan
     from tests.oracles.masked import masked_model
@@ -77,7 +77,7 @@ def measured(path: str, seed: int) -> dict[str, Any]:
 
 def macs_of(model: onnx.ModelProto) -> int:
     """Multiply-accumulates of the weight-bearing layers, bodies included, per batch of two."""
-    from onnx_esn.graph.channel_groups import analyse
+    from onnx_esn.graph.channels.groups import analyse
 
     return sum(x.macs or 0 for x in analyse(model).layers)
 
@@ -218,8 +218,8 @@ def _runs(model: onnx.ModelProto, every: list[Any]) -> bool:
 def _judge_random(record: dict[str, Any], original: Runner, analysis: Any, seed: int) -> None:
     """The same with filters removed at random, a different share of each group."""
     from onnx_esn.graph.bodies import restored
-    from onnx_esn.graph.channel_groups import analyse_again
-    from onnx_esn.graph.rewriting import RewriteError, rewrite
+    from onnx_esn.graph.channels.groups import analyse_again
+    from onnx_esn.graph.rewrite.rewriting import RewriteError, rewrite
     from tests.oracles.equivalence import legal_removal
     from tests.oracles.masked import masked_model
 

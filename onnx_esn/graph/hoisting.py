@@ -37,6 +37,18 @@ def subgraphs(node: onnx.NodeProto) -> dict[str, onnx.GraphProto]:
     return {a.name: a.g for a in node.attribute if a.HasField("g")}
 
 
+def captured(node: onnx.NodeProto) -> list[str]:
+    """Names that the node's subgraphs read, their own tensors included (those carry no labels)."""
+    names: list[str] = []
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+            for inner in graph.node:
+                names += [i for i in inner.input if i]
+                names += captured(inner)
+            names += [o.name for o in graph.output]
+    return names
+
+
 def hoisted(
     graph: onnx.GraphProto, names: Names, rename: Rename
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], dict[str, str]]:

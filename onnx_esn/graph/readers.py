@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import onnx
 
-from onnx_esn.graph.propagation import captured
+from onnx_esn.graph.hoisting import captured
 
 Places = dict[str, list[tuple[int, int]]]
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_esn.graph.channel_groups import Analysis
-from onnx_esn.graph.channel_labels import Labels, Mask
+from onnx_esn.graph.channels.expectation import expectations
+from onnx_esn.graph.channels.groups import Analysis
+from onnx_esn.graph.channels.labels import Labels, Mask
+from onnx_esn.graph.channels.propagation import Claim, Product
 from onnx_esn.graph.evaluate import attributes
-from onnx_esn.graph.expectation import expectations
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.movement import expand
-from onnx_esn.graph.propagation import Claim, Product
 from onnx_esn.graph.shapes import Shape
 from onnx_esn.graph.window import tap_coverage
 from onnx_esn.passes.base import Skipped

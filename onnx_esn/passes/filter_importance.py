@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from onnx_esn.graph.batchnorm import BatchNorm
+from onnx_esn.graph.norms.batchnorm import BatchNorm
 from onnx_esn.numerics.midrise import Bools, Floats
 
 # A filter this much weaker than its layer's strongest one is lost in single precision: 2^-20 is

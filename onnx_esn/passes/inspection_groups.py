@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import onnx
 
-from onnx_esn.graph.channel_groups import Analysis, Group, analyse
-from onnx_esn.graph.channel_labels import Labels
+from onnx_esn.graph.channels.groups import Analysis, Group, analyse
+from onnx_esn.graph.channels.labels import Labels
 from onnx_esn.graph.shapes import data_inputs, declared_shape
 from onnx_esn.passes.inspection_types import GroupInspection, LockInspection, MemberInspection
 from onnx_esn.passes.layer_costs import LayerView

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_esn.graph.channel_groups import Analysis
+from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.shapes import data_inputs, declared_shape

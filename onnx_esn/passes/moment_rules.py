@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from onnx_esn.graph.norm_points import NormPoint
+from onnx_esn.graph.norms.points import NormPoint
 from onnx_esn.numerics.match import batchnorm_for_match, match_ratio
 from onnx_esn.numerics.moments import Moments
 from onnx_esn.passes.norm_pairing import Normalization

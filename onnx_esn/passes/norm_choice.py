@@ -7,7 +7,7 @@ from typing import Literal
 import onnx
 
 from onnx_esn.errors import OptionError
-from onnx_esn.graph.norm_points import NormPoint, find_norm_points
+from onnx_esn.graph.norms.points import NormPoint, find_norm_points
 from onnx_esn.passes.base import Skipped
 from onnx_esn.passes.norm_pairing import Pair, pair_points
 

@@ -12,9 +12,9 @@ import onnx
 from onnx_esn.calibration import CalibrationSet
 from onnx_esn.calibration.point_moments import Point
 from onnx_esn.calibration.staged import MEMORY_LIMIT, measure_in_stages
-from onnx_esn.graph.norm_points import NormPoint
-from onnx_esn.graph.norm_probes import insert_probes
-from onnx_esn.graph.norm_rewriting import ModelWriter
+from onnx_esn.graph.norms.points import NormPoint
+from onnx_esn.graph.norms.probes import insert_probes
+from onnx_esn.graph.norms.rewriting import ModelWriter
 from onnx_esn.numerics.moments import Moments
 from onnx_esn.passes.base import copied
 

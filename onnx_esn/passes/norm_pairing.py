@@ -19,7 +19,7 @@ from onnx_esn.calibration.point_moments import Point
 from onnx_esn.errors import ModelError, OptionError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
-from onnx_esn.graph.norm_points import NormPoint, find_norm_points
+from onnx_esn.graph.norms.points import NormPoint, find_norm_points
 from onnx_esn.passes.base import Skipped
 
 KEPT_KEY = "onnx_esn.kept"

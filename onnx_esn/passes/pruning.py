@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from onnx_esn.budgets import Target, parse_target
 from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import OptionError, VerificationError
-from onnx_esn.graph.channel_groups import Analysis, analyse, analyse_again
-from onnx_esn.graph.channel_labels import Mask
-from onnx_esn.graph.kept import KEPT_KEY as KEPT_KEY
-from onnx_esn.graph.rewriting import RewriteError, Rewritten, rewrite
+from onnx_esn.graph.channels.groups import Analysis, analyse, analyse_again
+from onnx_esn.graph.channels.labels import Mask
+from onnx_esn.graph.rewrite.kept import KEPT_KEY as KEPT_KEY
+from onnx_esn.graph.rewrite.rewriting import RewriteError, Rewritten, rewrite
 from onnx_esn.passes.absorption import MODES, consumed_tensors, fold_constants, varying_labels
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.measuring import measure_channels
@@ -138,7 +138,7 @@ class Prune:
 
     def _after_exact(self, model: onnx.ModelProto) -> PassResult:
         """Remove what costs nothing, then prune what is left."""
-        from onnx_esn.passes.exact import RemoveRedundant
+        from onnx_esn.passes.exact.redundant import RemoveRedundant
 
         limits = self.round_to, self.min_width, self.only, self.exclude
         first = RemoveRedundant(self.input_shapes, *limits)(model)

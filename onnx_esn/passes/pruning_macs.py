@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_esn.graph.channel_groups import Analysis
-from onnx_esn.graph.channel_labels import Labels
+from onnx_esn.graph.channels.groups import Analysis
+from onnx_esn.graph.channels.labels import Labels
 
 Mask = NDArray[np.bool_]
 

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 
 from onnx_esn.errors import PlanError
-from onnx_esn.graph.channel_groups import Analysis, analyse
-from onnx_esn.graph.channel_labels import Classes, Labels, Mask
-from onnx_esn.graph.rewriting import RewriteError, rewrite
-from onnx_esn.graph.slicing import claimed_sources, removed_along
+from onnx_esn.graph.channels.groups import Analysis, analyse
+from onnx_esn.graph.channels.labels import Classes, Labels, Mask
+from onnx_esn.graph.rewrite.rewriting import RewriteError, rewrite
+from onnx_esn.graph.rewrite.slicing import claimed_sources, removed_along
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.pruning_result import joined, pruning_result
 from onnx_esn.plans import PruningPlan, SliceEntry
@@ -32,7 +32,7 @@ def replay(
     Raises:
         PlanError: it does not fit the model.
     """
-    from onnx_esn.passes.exact_merge import check_merged, merge_channels
+    from onnx_esn.passes.exact.merge import check_merged, merge_channels
 
     analysis = analyse(merge_channels(model, plan.merged), shapes=shapes)
     removed = planned_removal(analysis, plan)

@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 
 from onnx_esn.errors import PlanError
-from onnx_esn.graph.bias import BiasDelta, add_to_biases
 from onnx_esn.graph.bodies import restored
-from onnx_esn.graph.channel_groups import Analysis
-from onnx_esn.graph.channel_labels import Mask
-from onnx_esn.graph.kept import record_kept
-from onnx_esn.graph.rewriting import Rewritten
+from onnx_esn.graph.channels.groups import Analysis
+from onnx_esn.graph.channels.labels import Mask
+from onnx_esn.graph.rewrite.bias import BiasDelta, add_to_biases
+from onnx_esn.graph.rewrite.kept import record_kept
+from onnx_esn.graph.rewrite.rewriting import Rewritten
 from onnx_esn.passes.base import PassResult, Skipped
 from onnx_esn.passes.pruning_selection import MacCounter
 from onnx_esn.passes.steering import filters_of

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_esn.errors import OptionError
-from onnx_esn.graph.batchnorm import BatchNorm, batchnorm_after
-from onnx_esn.graph.channel_groups import Analysis
+from onnx_esn.graph.channels.groups import Analysis
+from onnx_esn.graph.norms.batchnorm import BatchNorm, batchnorm_after
 from onnx_esn.graph.readers import readers
 from onnx_esn.numerics.signal_norm import l1_norm, signal_norm
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_esn.errors import BudgetError
-from onnx_esn.graph.channel_groups import Analysis
-from onnx_esn.graph.channel_labels import Labels
+from onnx_esn.graph.channels.groups import Analysis
+from onnx_esn.graph.channels.labels import Labels
 from onnx_esn.numerics.selection import select_removals
 from onnx_esn.passes.pruning_macs import MacCounter as MacCounter
 from onnx_esn.passes.pruning_widths import give_back

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_esn.errors import OptionError
-from onnx_esn.graph.channel_groups import Analysis
-from onnx_esn.graph.channel_labels import Labels
+from onnx_esn.graph.channels.groups import Analysis
+from onnx_esn.graph.channels.labels import Labels
 from onnx_esn.passes.steering import filters_of
 
 Mask = NDArray[np.bool_]

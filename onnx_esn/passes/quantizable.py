@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from onnx_esn.graph.batchnorm import BatchNorm, batchnorm_after
 from onnx_esn.graph.layers import Layer
+from onnx_esn.graph.norms.batchnorm import BatchNorm, batchnorm_after
 from onnx_esn.graph.readers import readers
 from onnx_esn.graph.weights import StoredWeight, read_weight
 from onnx_esn.numerics.midrise import MAX_BITS

@@ -22,7 +22,7 @@ from onnx_esn.calibration.staged import MEMORY_LIMIT
 from onnx_esn.calibration.streamed import stream_moments
 from onnx_esn.errors import OptionError
 from onnx_esn.graph.model_file import load_model
-from onnx_esn.graph.norm_points import NormPoint, final_layers
+from onnx_esn.graph.norms.points import NormPoint, final_layers
 from onnx_esn.passes.base import PassResult, Skipped, copied
 from onnx_esn.passes.moment_rules import (
     matched_affine,

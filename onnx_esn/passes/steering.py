@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_esn.graph.channel_groups import Analysis
-from onnx_esn.graph.channel_labels import Labels
+from onnx_esn.graph.channels.groups import Analysis
+from onnx_esn.graph.channels.labels import Labels
 from onnx_esn.passes.base import Skipped
 from onnx_esn.passes.layer_patterns import NOT_CHOSEN, left_out, match_layers
 from onnx_esn.plans import PruningRatios

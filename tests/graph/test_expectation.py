@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from onnx_esn.graph.channel_groups import analyse
-from onnx_esn.graph.expectation import expectations
+from onnx_esn.graph.channels.expectation import expectations
+from onnx_esn.graph.channels.groups import analyse
 from tests.net import Net, feeds_for
 from tests.oracles.equivalence import run
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 import onnx_esn
-from onnx_esn.graph.channel_groups import analyse
+from onnx_esn.graph.channels.groups import analyse
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from tests.graph.random_graphs import random_model, sizes_of_run
 from tests.net import feeds_for

@@ -7,9 +7,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnx_esn.errors import VerificationError
-from onnx_esn.graph.norm_points import final_layers, find_norm_points
-from onnx_esn.graph.norm_probes import insert_probes
-from onnx_esn.graph.norm_rewriting import ModelWriter
+from onnx_esn.graph.norms.points import final_layers, find_norm_points
+from onnx_esn.graph.norms.probes import insert_probes
+from onnx_esn.graph.norms.rewriting import ModelWriter
 from tests.net import Net, feeds_for
 
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import onnx_esn
-from onnx_esn.graph.channel_groups import analyse
+from onnx_esn.graph.channels.groups import analyse
 from tests.models import MODELS, stem
 from tests.models_blocks import tail
 from tests.models_files import external

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_esn.graph.channel_groups import analyse
+from onnx_esn.graph.channels.groups import analyse
 from onnx_esn.graph.layers import find_layers
-from onnx_esn.graph.rewriting import rewrite
+from onnx_esn.graph.rewrite.rewriting import rewrite
 from tests.models import MODELS
 from tests.net import feeds_for
 from tests.oracles.equivalence import (

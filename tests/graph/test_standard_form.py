@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_esn.graph.bodies import flattened, is_flat, restored
-from onnx_esn.graph.channel_groups import analyse
+from onnx_esn.graph.channels.groups import analyse
 from onnx_esn.graph.standard_form import standard_form
 from tests.models import MODELS
 from tests.net import feeds_for

@@ -8,11 +8,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_esn.errors import OperationError
-from onnx_esn.graph import surgery
-from onnx_esn.graph.bias import BiasDelta, add_to_biases
-from onnx_esn.graph.channel_groups import analyse
-from onnx_esn.graph.propagation import captured
-from onnx_esn.graph.surgery import edit
+from onnx_esn.graph.channels.groups import analyse
+from onnx_esn.graph.hoisting import captured
+from onnx_esn.graph.rewrite import surgery
+from onnx_esn.graph.rewrite.bias import BiasDelta, add_to_biases
+from onnx_esn.graph.rewrite.surgery import edit
 from tests.models import MODELS
 from tests.net import Net, feeds_for
 from tests.oracles.equivalence import relative_difference, run

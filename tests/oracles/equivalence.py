@@ -9,8 +9,8 @@ from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
 from onnx_esn.graph.bodies import restored
-from onnx_esn.graph.channel_groups import Analysis, analyse
-from onnx_esn.graph.rewriting import RewriteError, Rewritten, rewrite
+from onnx_esn.graph.channels.groups import Analysis, analyse
+from onnx_esn.graph.rewrite.rewriting import RewriteError, Rewritten, rewrite
 from tests.net import feeds_for
 from tests.oracles.masked import masked_model
 from tests.oracles.precision import HALVES, in_type, uses

@@ -10,8 +10,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnx_esn.graph.bodies import restored
-from onnx_esn.graph.channel_groups import Analysis
-from onnx_esn.graph.propagation import captured
+from onnx_esn.graph.channels.groups import Analysis
+from onnx_esn.graph.hoisting import captured
 
 
 def masked_model(analysis: Analysis, removed: np.ndarray) -> onnx.ModelProto:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import numpy_helper
 
-from onnx_esn.graph.channel_groups import analyse
-from onnx_esn.graph.channel_labels import line
+from onnx_esn.graph.channels.groups import analyse
+from onnx_esn.graph.channels.labels import line
 
 
 def stored(model, name):

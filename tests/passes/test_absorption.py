@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from onnx_esn.graph.channel_groups import analyse
+from onnx_esn.graph.channels.groups import analyse
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.window import tap_coverage
 from onnx_esn.passes.absorption import fold_constants

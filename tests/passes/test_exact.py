@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnx_esn.errors import PlanError
-from onnx_esn.passes.exact import RemoveRedundant
+from onnx_esn.passes.exact.redundant import RemoveRedundant
 from onnx_esn.passes.pruning import Prune
 from onnx_esn.plans import PruningPlan, load_plan
 from tests.graph.random_graphs import random_model

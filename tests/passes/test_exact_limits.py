@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from onnx_esn.errors import OptionError
-from onnx_esn.graph.channel_groups import analyse
-from onnx_esn.passes.exact import RemoveRedundant
-from onnx_esn.passes.exact_choice import choose_redundant
-from onnx_esn.passes.exact_readers import find_readers
-from onnx_esn.passes.exact_rules import RULES
-from onnx_esn.passes.exact_walk import number_values
+from onnx_esn.graph.channels.groups import analyse
+from onnx_esn.passes.exact.choice import choose_redundant
+from onnx_esn.passes.exact.readers import find_readers
+from onnx_esn.passes.exact.redundant import RemoveRedundant
+from onnx_esn.passes.exact.rules import RULES
+from onnx_esn.passes.exact.walk import number_values
 from onnx_esn.passes.pruning import Prune
 from onnx_esn.report.summaries import summary
 from tests.graph.random_graphs import random_model

@@ -9,10 +9,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from onnx_esn.graph.channel_groups import analyse
-from onnx_esn.passes.exact_rules import RULES
-from onnx_esn.passes.exact_values import Values
-from onnx_esn.passes.exact_walk import number_values
+from onnx_esn.graph.channels.groups import analyse
+from onnx_esn.passes.exact.rules import RULES
+from onnx_esn.passes.exact.values import Values
+from onnx_esn.passes.exact.walk import number_values
 from tests.graph.random_graphs import random_model
 from tests.models import MODELS
 from tests.net import Net, feeds_for

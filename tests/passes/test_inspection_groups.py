@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnx_esn.graph.channel_groups import analyse
+from onnx_esn.graph.channels.groups import analyse
 from onnx_esn.passes.inspection import inspect
 from onnx_esn.passes.pruning import Prune
 from onnx_esn.passes.pruning_macs import MacCounter

@@ -8,7 +8,7 @@ import pytest
 
 from onnx_esn.budgets import Target
 from onnx_esn.errors import BudgetError, OptionError
-from onnx_esn.graph.channel_groups import analyse
+from onnx_esn.graph.channels.groups import analyse
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from onnx_esn.passes.pruning_replay import planned_removal
 from onnx_esn.passes.pruning_scores import CRITERIA

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from onnx_esn.errors import PlanError
-from onnx_esn.graph.channel_groups import analyse
+from onnx_esn.graph.channels.groups import analyse
 from onnx_esn.passes.pruning import KEPT_KEY, Prune
 from onnx_esn.plans import FoldedConstant, PruningPlan, SliceEntry, parse_plan
 from tests.models import MODELS

@@ -11,7 +11,7 @@ from onnx_esn.calibration import input_specs, open_set
 from onnx_esn.calibration.point_moments import Point
 from onnx_esn.calibration.streamed import stream_moments
 from onnx_esn.errors import ImageSetError, ModelError, OptionError
-from onnx_esn.graph.norm_points import find_norm_points
+from onnx_esn.graph.norms.points import find_norm_points
 from onnx_esn.passes.recalibration import Recalibrate
 from tests.net import Net
 from tests.oracles.batch_norm import training_statistics

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from onnx_esn.errors import BudgetError, OptionError, PlanError
-from onnx_esn.graph.channel_groups import analyse
+from onnx_esn.graph.channels.groups import analyse
 from onnx_esn.passes.inspection import inspect
 from onnx_esn.passes.pruning import Prune
 from onnx_esn.passes.quantization import Quantize

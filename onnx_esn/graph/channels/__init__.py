@@ -1,0 +1,1 @@
+"""Which channels go together: labels, the rules of operators, classes and groups."""

@@ -1,0 +1,3 @@
+"""Remove channels whose removal changes nothing."""
+
+from onnx_esn.passes.exact.redundant import RemoveRedundant as RemoveRedundant
