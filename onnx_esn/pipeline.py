@@ -19,7 +19,7 @@ from onnx_esn.passes.bit_budget import QuantizeToBudget
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize
 from onnx_esn.passes.recalibration import Recalibrate
-from onnx_esn.verbs import InputShape, Model, Progress, named_shapes, open_images, opened
+from onnx_esn.verbs import InputShape, Model, Progress, named_shapes, open_images, opened_plain
 
 Stage = tuple[str, PassResult]
 # Share of the images that `compress` keeps for its closing figures.
@@ -101,7 +101,7 @@ def compress(
         raise OptionError("give one of ratio and target_macs, not both")
     if (bits is None) == (target_cost is None):
         raise OptionError("say how to quantize: one of bits or target_cost")
-    source = opened(model)
+    source = opened_plain(model)
     dataset, held = _image_sets(source, images, eval_images, recipe, labels)
     shapes = named_shapes(source, input_shape)
     stages: list[Stage] = list(pruned or ())

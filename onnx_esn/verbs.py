@@ -14,6 +14,7 @@ import onnx
 from onnx_esn.calibration import CalibrationSet, Recipe, Session, Source, input_specs, open_set
 from onnx_esn.errors import InferenceError, OptionError, VerificationError
 from onnx_esn.graph.model_file import check_model, load_model, save_model
+from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.absorption import ON_AVERAGE
 from onnx_esn.passes.annotation import Annotate, strip_annotation
 from onnx_esn.passes.base import Pass, PassResult, copied
@@ -35,6 +36,11 @@ def opened(model: Model) -> onnx.ModelProto:
     loaded = load_model(model)
     check_model(loaded, "model" if isinstance(model, onnx.ModelProto) else str(model))
     return loaded
+
+
+def opened_plain(model: Model) -> onnx.ModelProto:
+    """The same in standard operators: local functions inlined, what onnxruntime fused apart."""
+    return standard_form(opened(model))
 
 
 def open_images(
@@ -108,10 +114,10 @@ def recalibrate(
     progress: Progress | None = None,
 ) -> PassResult:
     """Correct the statistics of a compressed model; see `Recalibrate` for the arguments."""
-    loaded = opened(model)
+    loaded = opened_plain(model)
     step = Recalibrate(
         images,
-        reference=None if reference is None else opened(reference),
+        reference=None if reference is None else opened_plain(reference),
         method=method,  # type: ignore[arg-type]  # checked there
         recipe=recipe,
         batch_size=batch_size,
@@ -153,7 +159,7 @@ def quantize(
     """
     if format != "fake":
         raise OptionError(f"format {format!r} is not known; there is: fake")
-    loaded = opened(model)
+    loaded = opened_plain(model)
     dataset = open_images(loaded, images, recipe)
     shapes = named_shapes(loaded, input_shape)
     step = QuantizeToBudget(
@@ -180,7 +186,7 @@ def quantize(
         skipped += [s for s in zero.skipped if ON_AVERAGE in s.reason]
     final = zero.model
     if dataset is not None:
-        towards = loaded if reference is None else opened(reference)
+        towards = loaded if reference is None else opened_plain(reference)
         back = Recalibrate(
             dataset,
             reference=towards,
@@ -198,7 +204,7 @@ def quantize(
 
 def annotate(model: Model, *, input_shape: InputShape | None = None) -> PassResult:
     """Write costs into the metadata; see `onnx_esn.passes.annotation.Annotate`."""
-    loaded = opened(model)
+    loaded = opened_plain(model)
     return Annotate(named_shapes(loaded, input_shape))(loaded)
 
 

@@ -22,6 +22,7 @@ import onnx
 
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.model_file import initializer_bytes, load_model
+from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.graph.weights import StoredWeight, read_weight
 from onnx_esn.numerics.esn import esn_a, esn_d, esn_prime
 from onnx_esn.passes.inspection_groups import inspect_groups
@@ -60,7 +61,7 @@ def inspect(
         OptionError: the shape does not fit, or is missing.
         ModelError: the model cannot be read.
     """
-    proto = load_model(model)
+    proto = standard_form(load_model(model))
     view = measured_view(proto, input_shape)
     layers, tensors = [], []
     for layer in view.layers:

@@ -12,6 +12,7 @@ from onnx_esn.errors import OptionError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.layers import OPERATORS, Layer, find_layers
 from onnx_esn.graph.shapes import Facts, data_inputs, infer_facts, input_sizes, node_name
+from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.graph.weights import read_weight
 from onnx_esn.numerics.esn import esn_prime
 from onnx_esn.passes.base import Skipped
@@ -91,12 +92,12 @@ def named_shapes(
 
 def total_macs(model: onnx.ModelProto, *, input_shape: InputShape | None = None) -> int:
     """Return the MACs of one sample, over all layers whose output shape is known."""
-    return sum(layer.macs or 0 for layer in measured_view(model, input_shape).layers)
+    return sum(layer.macs or 0 for layer in measured_view(standard_form(model), input_shape).layers)
 
 
 def total_cost(model: onnx.ModelProto, *, input_shape: InputShape | None = None) -> float:
     """Return ESN'_d in MAC·bit of one sample, over all layers whose output shape is known."""
-    view = measured_view(model, input_shape)
+    view = measured_view(standard_form(model), input_shape)
     return sum(
         esn_prime([x.macs_per_filter] * x.filters, read_weight(x, view.constants).filter_bits)
         for x in view.layers

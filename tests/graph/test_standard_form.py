@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import onnx_esn
 from onnx_esn.graph.bodies import flattened, is_flat, restored
 from onnx_esn.graph.channels.groups import analyse
 from onnx_esn.graph.standard_form import standard_form
@@ -117,3 +118,13 @@ def test_bodies_come_back_as_they_were(name):
     assert not any(
         p.key.startswith("onnx_esn") for n in closed.graph.node for p in n.metadata_props
     )
+
+
+@pytest.mark.parametrize("name", ["fused_conv", "functions_within_functions"])
+def test_every_verb_sees_the_layers_inside(name):
+    model = MODELS[name].build()
+    layers = [x.name for x in analyse(model).layers]
+    assert [x.name for x in onnx_esn.inspect(model).layers] == layers
+    quantized = onnx_esn.quantize(model, bits=4)
+    assert [x.layer for x in quantized.plan.layers] == layers
+    assert onnx_esn.annotate(model).details["annotated"] == len(layers)

@@ -147,10 +147,15 @@ def test_what_cannot_be_counted_is_named():
 
 def test_layers_in_a_subgraph_are_named():
     inner = graph([("Conv", ["x", "W"], ["z"], {})], {}, {}, output="z").graph
-    nodes = [("If", ["flag"], ["y"], {"then_branch": inner, "else_branch": inner})]
-    model = graph(nodes, {"x": ["N", 3, 5, 5]}, {"flag": np.array(True), "W": weights(4, 3, 3, 3)})
+    nodes = [
+        ("ReduceMax", ["x"], ["largest"], {"keepdims": 0}),
+        ("Greater", ["largest", "limit"], ["flag"], {}),
+        ("If", ["flag"], ["y"], {"then_branch": inner, "else_branch": inner}),
+    ]
+    constants = {"limit": np.array(0, np.float32), "W": weights(4, 3, 3, 3)}
+    model = graph(nodes, {"x": ["N", 3, 5, 5]}, constants)
     (found,) = inspect(model, groups=False).unresolved
-    assert found.node == "If_0"
+    assert found.node == "If_2"
     assert "2 Conv" in found.reason
 
 
