@@ -32,8 +32,9 @@ def export(
     models: Path, only: tuple[str, ...], exporters: str, seed: int, limit: float, retry: bool
 ) -> None:
     """Export nets with random weights, each in three ways."""
+    from benchmarks.zoo.catalog import all_nets
     from benchmarks.zoo.export import export_all
-    from benchmarks.zoo.nets import all_nets, chosen
+    from benchmarks.zoo.nets import chosen
 
     names = chosen(list(all_nets()), only)
     export_all(models, names, exporters.split(","), seed=seed, limit=limit, retry=retry)
@@ -103,7 +104,8 @@ def peers(
     models: Path, only: tuple[str, ...], results: Path, qonnx: str, seed: int, limit: float
 ) -> None:
     """Have other tools prune the same nets; without --only, one or two of each family."""
-    from benchmarks.zoo.nets import all_nets, chosen
+    from benchmarks.zoo.catalog import all_nets
+    from benchmarks.zoo.nets import chosen
     from benchmarks.zoo.peers import SUBSET, ask_all
 
     names = chosen(list(all_nets()), only or SUBSET)

@@ -64,8 +64,8 @@ def export_all(
 def _export(name: str, exporter: str, path: str, seed: int) -> dict[str, Any]:
     import torch
 
+    from benchmarks.zoo.catalog import all_nets
     from benchmarks.zoo.exporters import EXPORTERS
-    from benchmarks.zoo.nets import all_nets
 
     torch.set_num_threads(1)
     net = all_nets()[name]
@@ -104,8 +104,8 @@ def built(name: str, seed: int) -> tuple[Any, Any]:
     """The module with its random weights, in eval mode, and an input of the smallest size."""
     import torch
 
+    from benchmarks.zoo.catalog import all_nets
     from benchmarks.zoo.exporters import TensorsOnly
-    from benchmarks.zoo.nets import all_nets
     from benchmarks.zoo.random_weights import calibrate_norms, randomise, seed_of
 
     net = all_nets()[name]

@@ -1,4 +1,4 @@
-"""What a net of the zoo is, and the list of all of them."""
+"""What a net of the zoo is."""
 
 from __future__ import annotations
 
@@ -44,16 +44,6 @@ class Net:
     sizes: Sequence[int] = SIZES
     channels: int = 3
     image_list: bool = False
-
-
-def all_nets() -> dict[str, Net]:
-    """Every net by name, in the order in which they are exported."""
-    from benchmarks.zoo import own_nets, timm_nets, torchvision_nets
-
-    nets = [*own_nets.nets(), *torchvision_nets.nets(), *timm_nets.nets()]
-    # Whole detectors last: the dynamo exporter needs long to find that it cannot have them.
-    nets.sort(key=lambda net: net.image_list)
-    return {net.name: net for net in nets}
 
 
 def chosen(names: Sequence[str], only: Sequence[str]) -> list[str]:

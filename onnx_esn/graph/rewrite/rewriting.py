@@ -17,6 +17,7 @@ from onnx_esn.graph.bodies import DOMAIN
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.labels import Labels, Mask
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.hoisting import Names
 from onnx_esn.graph.rewrite.housekeeping import drop_unused, fit_declarations
 from onnx_esn.graph.rewrite.proof import Proof
 from onnx_esn.graph.rewrite.repair import RepairError, Site, mend
@@ -97,8 +98,7 @@ class _Walk:
         for walk in self.walks:
             # Declared shapes speak of the old graph.
             walk.declared = {k: v for k, v in walk.declared.items() if not self.proof.touches([k])}
-        self.names = {n for node in model.graph.node for n in (*node.input, *node.output)}
-        self.names |= {t.name for t in model.graph.initializer}
+        self.names = Names(model.graph)
         self.opset = constants.opset.get("", 1)
         self.failures: list[tuple[Labels, str]] = []
 
@@ -135,7 +135,7 @@ class _Walk:
             out_labels=[self.labels.get(o) for o in outputs],
             removed=self.removed,
             opset=self.opset,
-            fresh=self._fresh,
+            fresh=self.names.fresh,
         )
         try:
             mend(site)
@@ -173,12 +173,6 @@ class _Walk:
             for walk in self.walks:
                 walk.add_initializer(tensor)
 
-    def _fresh(self, name: str) -> str:
-        while name in self.names:
-            name += "_"
-        self.names.add(name)
-        return name
-
     def _give_up(self, node: onnx.NodeProto, reason: str) -> None:
         """Note the failure and go on as if the node had followed, to find the others as well."""
         around = [self.labels[n] for n in (*node.input, *node.output) if n in self.labels]
@@ -214,7 +208,7 @@ class _Walk:
                 continue
             if now is not None and np.array_equal(now, a):
                 continue
-            tensor = numpy_helper.from_array(a, self._fresh(f"{name}_fixed"))
+            tensor = numpy_helper.from_array(a, self.names.fresh(f"{name}_fixed"))
             self._store([tensor])
             node.input[slot] = tensor.name
 
