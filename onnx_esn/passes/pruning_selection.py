@@ -55,8 +55,18 @@ class Selector:
         for group in self.analysis.groups:
             classes = group.classes
             order = classes[np.argsort(self.score[classes], kind="stable")]
-            priority[order] = (np.arange(order.size) + 0.5) / max(order.size, 1)
+            priority[order] = self._shares(order)[0]
         return priority
+
+    def _shares(self, order: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """For classes of a group in order: the share of its filters up to their middle and start.
+
+        A class of a stage may hold one filter or many; it is filters that a ratio speaks of.
+        """
+        held = self.filters[order]
+        total = max(float(held.sum()), 1.0)
+        start = np.cumsum(held) - held
+        return (start + held / 2) / total, start / total
 
     def by_ratio(self, ratio: float) -> Mask:
         """Remove at most `ratio` of the prunable filters; per class.
@@ -67,8 +77,8 @@ class Selector:
         late = np.zeros(self.score.size, np.int64)
         if self.scope == "layer":
             for group in self.analysis.groups:
-                half_a_class = 0.5 / max(group.classes.size, 1)
-                late[group.classes] = priority[group.classes] > ratio + half_a_class - 1e-9
+                order = group.classes[np.argsort(priority[group.classes], kind="stable")]
+                late[order] = self._shares(order)[1] > ratio - 1e-9
         total = ratio * float(self.filters[self._free].sum())
         return self._take(priority, np.array([total, 0.0]), late)
 
