@@ -112,3 +112,63 @@ def test_height_does_not_pass_for_width(batch):
     feeds = feeds_for(model, {"x": (2, 3, 8, 12)})
     masked = run(masked_model(analysis, removed), feeds)
     assert relative_difference(masked, run(rewritten.model, feeds)) < 1e-5
+
+
+def counting(number, used_as):
+    """A model in which `number(net, features)` counts channels, and pixels of a dynamic size."""
+    net = Net(3, "H", "W")
+    x = net.relu(net.conv("x", 3, 8, name="a"))
+    n = net.op("Cast", number(net, x), to=1)
+    y = net.op(used_as, net.conv(x, 8, 4), n)
+    return net.model(net.op("ReduceMean", y, axes=[2, 3], keepdims=0))
+
+
+NUMBERS = {
+    "elements": lambda net, x: net.op("Size", x),
+    "channels": lambda net, x: net.op("Gather", net.op("Shape", x), net.store(np.array(1))),
+    "product": lambda net, x: net.op("ReduceProd", net.op("Shape", x), keepdims=0),
+    "twice": lambda net, x: net.op("Add", net.op("Size", x), net.op("Size", x)),
+}
+
+
+@pytest.mark.parametrize("used_as", ["Mul", "Div", "Add"])
+@pytest.mark.parametrize("number", NUMBERS)
+def test_numbers_keep_what_they_count(number, used_as):
+    model = counting(NUMBERS[number], used_as)
+    analysis, removed, rewritten, _ = rewrite_or_lock(model, lambda a: free_classes(a)[:3])
+    assert removed.sum() == 3
+    for size in ((2, 3, 8, 12), (1, 3, 20, 6)):
+        feeds = feeds_for(model, {"x": size})
+        masked = run(masked_model(analysis, removed), feeds)
+        assert relative_difference(masked, run(rewritten.model, feeds)) < 1e-5
+
+
+def test_numbers_that_are_no_multiple_lock_what_they_count():
+    """C·H·W + C: no constant factor brings the old number back."""
+
+    def mixed(net, x):
+        channels = NUMBERS["channels"](net, x)
+        return net.op("Add", NUMBERS["elements"](net, x), net.op("Mul", channels, channels))
+
+    model = counting(mixed, "Div")
+    _, removed, _, reasons = rewrite_or_lock(model, free_classes)
+    assert not removed.any()
+    assert "computed from a channel count and the input's size" in reasons[0]
+
+
+@pytest.mark.parametrize("op", ["Shape", "Size"])
+def test_counts_that_are_outputs_stay(op):
+    net = Net(3, 6, 6)
+    x = net.relu(net.conv("x", 3, 8, name="a"))
+    counts = net.op(op, x)
+    y = net.op("ReduceMean", net.conv(x, 8, 4, name="b"), axes=[2, 3], keepdims=0)
+    y = net.gemm(y, 4, 2)
+    model = net.model(y, counts, shapes={counts: [4] if op == "Shape" else []})
+    for output in model.graph.output:
+        if output.name == counts:
+            output.type.tensor_type.elem_type = 7
+    analysis, _, rewritten, reasons = rewrite_or_lock(model, free_classes)
+    assert any("graph output" in r for r in reasons)
+    assert {m.node for g in analysis.groups if g.prunable for m in g.members} == {"b"}
+    feeds = feeds_for(model, {"x": (2, 3, 6, 6)})
+    assert np.array_equal(run(model, feeds)[1], run(rewritten.model, feeds)[1])

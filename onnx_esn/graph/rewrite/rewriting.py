@@ -19,10 +19,11 @@ from onnx_esn.graph.channels.labels import Labels, Mask
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.hoisting import Names
 from onnx_esn.graph.rewrite.housekeeping import drop_unused, fit_declarations
+from onnx_esn.graph.rewrite.numbers import counted_labels, keep_numbers
 from onnx_esn.graph.rewrite.proof import Proof
 from onnx_esn.graph.rewrite.repair import RepairError, Site, mend
 from onnx_esn.graph.rewrite.slicing import TensorSlice, demands, slice_tensors
-from onnx_esn.graph.shapes import ShapeWalk, describe
+from onnx_esn.graph.shapes import Array, ShapeWalk, describe
 from onnx_esn.graph.stored import add_initializer, without_stored
 
 
@@ -107,6 +108,7 @@ class _Walk:
         pairs = zip(self.analysis.model.graph.node, self.model.graph.node, strict=True)
         for before, node in pairs:
             nodes += self._visit(before, node)
+        self._check_outputs()
         if self.failures:
             raise RewriteError(*self.failures[0], self.failures[1:])
         del self.model.graph.node[:]
@@ -117,7 +119,18 @@ class _Walk:
         if outputs and all(not o or o in self.analysis.constants for o in outputs):
             self._step([node])  # parameters: sliced already
             return [node]
-        self._freeze(node)
+        try:
+            first = self._keep_numbers(node)
+        except RepairError as error:
+            names = [i for i in node.input if i in self.old[0].values]
+            counted = [counted_labels(self.analysis, i, self.removed) for i in names]
+            self._note(np.unique(np.concatenate(counted)), str(error))
+            first = []
+        self._step(first)
+        return [*first, *self._rewritten(before, node)]
+
+    def _rewritten(self, before: onnx.NodeProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        outputs = list(node.output)
         failures = [len(w.facts.failures) for w in self.walks]
         self._step([node])
         if node.domain == DOMAIN:
@@ -178,43 +191,52 @@ class _Walk:
         around = [self.labels[n] for n in (*node.input, *node.output) if n in self.labels]
         gone = [x[self.removed[x]] for x in around]
         labels = np.unique(np.concatenate(gone)) if gone else np.empty(0, np.int64)
-        if labels.size == 0:  # a shape came from far away: give up on all of it
-            labels = np.flatnonzero(self.removed)
-        # What shares labels with an earlier failure may be a consequence of it.
-        if not any(np.isin(labels, earlier).any() for earlier, _ in self.failures):
-            self.failures.append((labels, reason))
+        self._note(labels, reason)
         for walk, old in zip(self.walks, self.old, strict=True):
             for name in node.output:
                 if name in old.types:
                     walk.assume(name, old.types[name], self.proof.expected(name, old))
 
-    def _freeze(self, node: onnx.NodeProto) -> None:
-        """A number computed from a channel count (√C, say) keeps its old value.
+    def _note(self, labels: Labels, reason: str) -> None:
+        if labels.size == 0:  # a shape came from far away: give up on all of it
+            labels = np.flatnonzero(self.removed)
+        # What shares labels with an earlier failure may be a consequence of it.
+        if not any(np.isin(labels, earlier).any() for earlier, _ in self.failures):
+            self.failures.append((labels, reason))
 
-        It is part of what the model computes, not of how it lays out its tensors.
-        """
+    def _keep_numbers(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         if any(o in self.old[0].values for o in node.output):
-            return  # arithmetic on the way to such a number
-        if node.op_type in _SUBGRAPHS:
-            return
-        if node.op_type in _SHAPE_READERS and self.proof.touches([node.input[0], *node.output]):
-            return
-        for slot, name in enumerate(node.input):
-            if not name or name in self.analysis.constants or name in self.labels:
-                continue
-            a, b = (f.values.get(name) for f in self.old)
-            now = self.walks[0].facts.values.get(name)
-            if a is None or b is None or not np.array_equal(a, b):
-                continue
-            if now is not None and np.array_equal(now, a):
-                continue
-            tensor = numpy_helper.from_array(a, self.names.fresh(f"{name}_fixed"))
-            self._store([tensor])
-            node.input[slot] = tensor.name
+            return []  # arithmetic on the way to a number
+        if node.op_type in _SHAPE_READERS and (
+            self.proof.touches([node.input[0], *node.output]) or self._moves_with_size(node)
+        ):
+            return []  # what it reads says how tensors are laid out: it is mended
+        facts = [w.facts for w in self.walks]
+        return keep_numbers(self.analysis, node, facts, self._constant, self.names.fresh)
+
+    def _moves_with_size(self, node: onnx.NodeProto) -> bool:
+        a, b = ([f.values.get(i) for i in node.input[1:]] for f in self.old)
+        return any(
+            x is not None and y is not None and not np.array_equal(x, y)
+            for x, y in zip(a, b, strict=True)
+        )
+
+    def _constant(self, value: Array, name: str) -> str:
+        tensor = numpy_helper.from_array(np.ascontiguousarray(value), self.names.fresh(name))
+        self._store([tensor])
+        return tensor.name
+
+    def _check_outputs(self) -> None:
+        """A number that is a graph output may not have changed with the channels."""
+        for output in self.analysis.model.graph.output:
+            for walk, old in zip(self.walks, self.old, strict=True):
+                before, now = old.values.get(output.name), walk.facts.values.get(output.name)
+                if before is not None and (now is None or not np.array_equal(before, now)):
+                    labels = counted_labels(self.analysis, output.name, self.removed)
+                    self._note(labels, f"counted in graph output {output.name!r}")
 
 
 _SHAPE_READERS = {
     "ConstantOfShape", "Expand", "Gather", "GatherElements", "GatherND", "Pad", "Reshape", "Resize",
     "ScatterElements", "Slice", "Split", "Squeeze", "Tile", "Unsqueeze", "Upsample",
 }  # fmt: skip
-_SUBGRAPHS = ("If", "Loop", "Scan")
