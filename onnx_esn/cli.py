@@ -82,7 +82,7 @@ def prune(
     """Remove filters and everything coupled to them."""
     from onnx_esn import verbs
 
-    source = open_model(model, output, plan_out)
+    source = open_model(model, output, plan_out, plan=given["plan"])
     result = verbs.prune(source, **given)
     finish(out, "prune", result, source, output, plan_out)
 
@@ -127,7 +127,7 @@ def quantize(
     """Quantize weights filter-wise with the mid-rise quantizer."""
     from onnx_esn import verbs
 
-    source = open_model(model, output, plan_out)
+    source = open_model(model, output, plan_out, plan=given["plan"])
     with out.progress() as progress:
         result = verbs.quantize(source, progress=progress, **given)
     finish(out, "quantize", result, source, output, plan_out)

@@ -116,11 +116,17 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def open_model(model: Path, *outputs: Path | None) -> onnx.ModelProto:
-    """Open the model, once it is clear that the outputs have a place to go."""
+def open_model(model: Path, *outputs: Path | None, plan: Path | None = None) -> onnx.ModelProto:
+    """Open the model, once it is clear that each output has a place of its own to go."""
     from onnx_esn.verbs import opened
 
+    places: list[Path] = []
     for output in (o for o in outputs if o is not None):
+        if output.resolve() in places:
+            raise OptionError(f"{output}: named for two outputs; write to two files")
+        places.append(output.resolve())
+        if plan is not None and output.resolve() == plan.resolve():
+            raise OptionError(f"{output}: is the plan that is read; write to another file")
         if output.is_dir():
             raise OptionError(f"{output}: is a folder; name a file to write")
         if not output.parent.is_dir():

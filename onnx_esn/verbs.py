@@ -98,7 +98,11 @@ def prune(
     result = _changed(step, loaded)
     asked = ratio or target_macs is not None or isinstance(decided, PruningRatios)
     if not result.modified and asked:
-        log.warning("nothing was removed: ask for more, or for less with round_to and min_width")
+        if result.details.get("filters_prunable"):
+            why = "ask for more, or for less with round_to and min_width"
+        else:
+            why = "no filter may go; the notes say what keeps them"
+        log.warning("nothing was removed: %s", why)
     return result
 
 

@@ -260,6 +260,22 @@ def test_output_folder_is_missing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_two_outputs_need_two_files(tmp_path: Path) -> None:
+    out = tmp_path / "same.onnx"
+    line = fails("prune", MODEL, "-o", out, "--ratio", 0.3, "--plan-out", tmp_path / "." / out.name)
+    assert "two outputs" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_plan_that_is_read_is_not_overwritten(tmp_path: Path) -> None:
+    plan = tmp_path / "ratios.json"
+    plan.write_text('{"schema": "onnx-esn/pruning-ratios/1", "default": 0.2, "ratios": {}}')
+    before = plan.read_bytes()
+    line = fails("prune", MODEL, "-o", tmp_path / "p.onnx", "--plan", plan, "--plan-out", plan)
+    assert "is the plan that is read" in line
+    assert plan.read_bytes() == before
+
+
 def test_output_is_a_folder(tmp_path: Path) -> None:
     assert "is a folder" in fails("prune", MODEL, "-o", tmp_path, "--ratio", 0.3)
 
