@@ -172,3 +172,17 @@ def test_counts_that_are_outputs_stay(op):
     assert {m.node for g in analysis.groups if g.prunable for m in g.members} == {"b"}
     feeds = feeds_for(model, {"x": (2, 3, 6, 6)})
     assert np.array_equal(run(model, feeds)[1], run(rewritten.model, feeds)[1])
+
+
+@pytest.mark.parametrize("op", ["Min", "Max", "Less"])
+def test_numbers_that_are_compared_lock_what_they_count(op):
+    """A threshold between two sizes that nobody looked at."""
+
+    def compared(net, x):
+        limit = net.store(np.array(7000))
+        y = net.op(op, NUMBERS["elements"](net, x), limit)
+        return net.op("Add", net.op("Cast", y, to=7), net.store(np.array(1)))
+
+    _, removed, _, reasons = rewrite_or_lock(counting(compared, "Mul"), free_classes)
+    assert not removed.any()
+    assert "is compared" in reasons[0]

@@ -20,6 +20,9 @@ from onnx_esn.graph.shapes import Facts
 
 Array = NDArray[Any]
 _RTOL = 1e-6
+_COMPARING = (
+    "Clip", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Sign",
+)  # fmt: skip
 
 
 def keep_numbers(
@@ -63,6 +66,25 @@ def keep_numbers(
         added.append(helper.make_node("Mul", inputs, [scaled], name=scaled))
         node.input[slot] = scaled
     return added
+
+
+def check_comparison(analysis: Analysis, node: onnx.NodeProto, now: Sequence[Facts]) -> None:
+    """Refuse a comparison of a number that moves with the channels and with the input's size.
+
+    It may come out the same at both sizes that are looked at, and otherwise at a third.
+
+    Raises:
+        RepairError: the node is such a comparison.
+    """
+    if node.op_type not in _COMPARING:
+        return
+    for name in node.input:
+        a, b = (f.values.get(name) for f in (analysis.facts, analysis.other))
+        x = now[0].values.get(name)
+        if a is None or b is None or name in analysis.constants:
+            continue
+        if x is None or not a.shape == b.shape == x.shape or ((a != b) & (a != x)).any():
+            raise RepairError(f"{name!r} counts channels and pixels, and is compared")
 
 
 def _factor(a: Array, b: Array, x: Array | None, y: Array | None) -> Array | None:

@@ -19,7 +19,7 @@ from onnx_esn.graph.channels.labels import Labels, Mask
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.hoisting import Names
 from onnx_esn.graph.rewrite.housekeeping import drop_unused, fit_declarations
-from onnx_esn.graph.rewrite.numbers import counted_labels, keep_numbers
+from onnx_esn.graph.rewrite.numbers import check_comparison, counted_labels, keep_numbers
 from onnx_esn.graph.rewrite.proof import Proof
 from onnx_esn.graph.rewrite.repair import RepairError, Site, mend
 from onnx_esn.graph.rewrite.slicing import TensorSlice, demands, slice_tensors
@@ -205,13 +205,14 @@ class _Walk:
             self.failures.append((labels, reason))
 
     def _keep_numbers(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        facts = [w.facts for w in self.walks]
         if any(o in self.old[0].values for o in node.output):
+            check_comparison(self.analysis, node, facts)
             return []  # arithmetic on the way to a number
         if node.op_type in _SHAPE_READERS and (
             self.proof.touches([node.input[0], *node.output]) or self._moves_with_size(node)
         ):
             return []  # what it reads says how tensors are laid out: it is mended
-        facts = [w.facts for w in self.walks]
         return keep_numbers(self.analysis, node, facts, self._constant, self.names.fresh)
 
     def _moves_with_size(self, node: onnx.NodeProto) -> bool:
