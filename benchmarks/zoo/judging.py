@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from onnx_esn.graph.bodies import restored
-from onnx_esn.graph.channels.propagation import captured
+from onnx_esn.graph.hoisting import captured
 
 Array = NDArray[Any]
 Feeds = dict[str, Array]

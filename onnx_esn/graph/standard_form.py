@@ -22,6 +22,7 @@ from onnx_esn.graph.inputs import resized
 from onnx_esn.graph.node_names import describe
 from onnx_esn.graph.shapes import guessed_facts, infer_facts
 from onnx_esn.graph.stored import add_initializer
+from onnx_esn.graph.stored_weights import with_stored_weights
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def standard_form(
         if not taken:
             break
         model = _without_branches(model, taken)
-    return model
+    return with_stored_weights(model)
 
 
 def _with_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:

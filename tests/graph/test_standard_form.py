@@ -12,8 +12,14 @@ from onnx_esn.graph.bodies import flattened, is_flat, restored
 from onnx_esn.graph.channels.groups import analyse
 from onnx_esn.graph.standard_form import standard_form
 from tests.models import MODELS
-from tests.net import feeds_for
-from tests.oracles.equivalence import relative_difference, run
+from tests.net import Net, feeds_for
+from tests.oracles.equivalence import (
+    assert_sliced_is_masked,
+    free_classes,
+    relative_difference,
+    rewrite_or_lock,
+    run,
+)
 
 
 def branching(condition, shape=("N", 3, "H", "W")):
@@ -128,3 +134,27 @@ def test_every_verb_sees_the_layers_inside(name):
     quantized = onnx_esn.quantize(model, bits=4)
     assert [x.layer for x in quantized.plan.layers] == layers
     assert onnx_esn.annotate(model).details["annotated"] == len(layers)
+
+
+def test_a_weight_that_is_standardised_at_each_run_is_stored():
+    """Shape of the weight, its own mean and variance, BatchNormalization: as exported unfolded."""
+    net = Net(3, 6, 6)
+    w = net.weight(8, 3, 3, 3, fan_in=27, name="w")
+    size = net.op("Gather", net.op("Shape", w), net.store(np.array(0)))
+    target = net.op(
+        "Concat", net.ints(1), net.op("Unsqueeze", size, net.ints(0)), net.ints(-1), axis=0
+    )
+    rows = net.op("Reshape", w, target)
+    one, zero = net.store(np.ones(8)), net.store(np.zeros(8))
+    mean = net.op("ReduceMean", rows, axes=[0, 2], keepdims=0)
+    away = net.op("Sub", rows, net.op("ReduceMean", rows, axes=[0, 2]))
+    var = net.op("ReduceMean", net.op("Mul", away, away), axes=[0, 2], keepdims=0)
+    rows = net.op("BatchNormalization", rows, one, zero, mean, var)
+    w = net.op("Reshape", rows, net.op("Shape", w))
+    x = net.relu(net.op("Conv", "x", w, name="a", kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
+    model = net.model(net.head(net.conv(x, 8, 6, name="b"), 6))
+    analysis, removed, rewritten, _ = rewrite_or_lock(model, lambda a: free_classes(a)[::2])
+    assert {m.node for g in analysis.groups if g.prunable for m in g.members} == {"a", "b"}
+    assert_sliced_is_masked(analysis, removed, rewritten)
+    feeds = feeds_for(model, {"x": (2, 3, 6, 6)})
+    assert relative_difference(run(model, feeds), run(standard_form(model), feeds)) < 1e-5
