@@ -159,10 +159,11 @@ def _draw(rows: list[tuple[int, dict[str, float]]], path: Path) -> None:
     total = [r["analyse"] + r["rewrite"] for _, r in rows]
     axes.plot(nodes, total, "s-", label="label and slice")
     axes.plot(nodes, np.array(nodes) * total[-1] / nodes[-1], "--", color="gray", label="linear")
-    for (depth, r), y in zip(rows[3:], total[3:], strict=True):
-        axes.annotate(f"{depth} layers", (r["nodes"], y), (-4, 6), textcoords="offset points",
-                      ha="right", fontsize=8)  # fmt: skip
-    axes.set(xlabel="nodes of the graph", ylabel="seconds", xlim=0, ylim=0)
+    for (depth, r), y in zip(rows, total, strict=True):
+        if depth >= 300:
+            at = (r["nodes"], y)
+            axes.annotate(f"{depth} layers", at, (-6, 4), textcoords="offset points", ha="right")
+    axes.set(xlabel="nodes of the graph", ylabel="seconds", xlim=0, ylim=(0, 1.1 * total[-1]))
     axes.legend()
     figure.savefig(path, metadata={"Date": None})
 
