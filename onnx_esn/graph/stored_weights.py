@@ -22,61 +22,52 @@ _LAYERS = ("Conv", "ConvTranspose")
 def with_stored_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model itself, or a copy in which the layers read such weights as stored tensors."""
     constants = Constants(model)
-    computed = [
-        i
-        for i, node in enumerate(model.graph.node)
+    weights = {
+        node.input[1]
+        for node in model.graph.node
         if node.op_type in _LAYERS and node.input[1] not in constants
-    ]
-    if not computed:
-        return model
-    fold = _Folding(model, constants)
-    values = {i: fold.value(model.graph.node[i].input[1]) for i in computed}
-    found = {i: value for i, value in values.items() if value is not None}
-    if not found:
+    }
+    values = _values(model, constants, weights)
+    if not values:
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     names = Names(copy.graph)
-    stored: dict[str, str] = {}
-    for i, value in found.items():
-        node = copy.graph.node[i]
-        weight = node.input[1]
-        if weight not in stored:
-            stored[weight] = names.fresh(f"{weight}_stored")
-            add_initializer(copy, numpy_helper.from_array(value, stored[weight]))
-        node.input[1] = stored[weight]
+    stored = {weight: names.fresh(f"{weight}_stored") for weight in sorted(values)}
+    for weight, name in stored.items():
+        add_initializer(copy, numpy_helper.from_array(values[weight], name))
+    for node in copy.graph.node:
+        if node.op_type in _LAYERS and node.input[1] in stored:
+            node.input[1] = stored[node.input[1]]
     return copy
 
 
-class _Folding:
-    def __init__(self, model: onnx.ModelProto, constants: Constants) -> None:
-        self.constants = constants
-        self.makers = {o: node for node in model.graph.node for o in node.output if o}
-        self.known: dict[str, NDArray[np.generic] | None] = {}
+def _values(
+    model: onnx.ModelProto, constants: Constants, wanted: set[str]
+) -> dict[str, NDArray[np.generic]]:
+    """Values of those of the wanted tensors that no graph input reaches."""
+    needed = set(wanted)
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(i for i in node.input if i)
+    known: dict[str, NDArray[np.generic]] = {}
 
-    def value(self, name: str) -> NDArray[np.generic] | None:
-        """Value of a tensor that no graph input reaches; None for any other."""
-        if name in self.constants:
-            try:
-                return self.constants.value(name)
-            except EvaluationError:
-                return None
-        if name not in self.known:
-            self.known[name] = None  # and so it stays where there is a circle or no maker
-            node = self.makers.get(name)
-            if node is not None and node.op_type not in _NEVER and not node.domain:
-                self._evaluate(node)
-        return self.known[name]
+    def read(name: str) -> NDArray[np.generic] | None:
+        return constants.value(name) if name in constants else known.get(name)
 
-    def _evaluate(self, node: onnx.NodeProto) -> None:
-        inputs = [self.value(i) if i else None for i in node.input]
-        if any(i and x is None for i, x in zip(node.input, inputs, strict=True)):
-            return
+    for node in model.graph.node if wanted else ():
+        if node.op_type in _NEVER or node.domain or not needed.intersection(node.output):
+            continue
+        if any(o in constants for o in node.output):
+            continue
         try:
-            outputs = evaluate_node(node, inputs, self.constants.opset.get("", 1))
+            inputs = [read(i) if i else None for i in node.input]
+            if all(x is not None for i, x in zip(node.input, inputs, strict=True) if i):
+                outputs = evaluate_node(node, inputs, constants.opset.get("", 1))
+                known.update({o: v for o, v in zip(node.output, outputs, strict=False) if o})
         except EvaluationError:
-            return
-        self.known.update({o: v for o, v in zip(node.output, outputs, strict=False) if o})
+            continue
+    return {name: known[name] for name in wanted if name in known}
 
 
 _NEVER = {

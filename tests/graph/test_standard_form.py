@@ -158,3 +158,17 @@ def test_a_weight_that_is_standardised_at_each_run_is_stored():
     assert_sliced_is_masked(analysis, removed, rewritten)
     feeds = feeds_for(model, {"x": (2, 3, 6, 6)})
     assert relative_difference(run(model, feeds), run(standard_form(model), feeds)) < 1e-5
+
+
+def test_a_weight_made_deep_inside_a_network_stays_computed():
+    """Its makers reach back to the input through more nodes than Python nests calls."""
+    net = Net(3, 6, 6)
+    x = net.relu(net.conv("x", 3, 8, name="a"))
+    for _ in range(1500):
+        x = net.op("Identity", x)
+    mean = net.op("ReduceMean", x, axes=[0, 2, 3], keepdims=0)
+    w = net.op(
+        "Mul", net.weight(4, 8, 1, 1, fan_in=8), net.op("Reshape", mean, net.ints(1, 8, 1, 1))
+    )
+    model = net.model(net.head(net.op("Conv", x, w, name="b"), 4))
+    assert standard_form(model) is model

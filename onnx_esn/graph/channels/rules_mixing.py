@@ -39,14 +39,14 @@ def spatial(p: Propagation, node: onnx.NodeProto) -> None:
         p.space.lock(x, f"pooled in {describe(node)}")
 
 
-def mix(p: Propagation, node: onnx.NodeProto, x: Labels, axes: list[int]) -> Labels:
-    """Tie along `axes`; lock what then is one class across the whole tensor."""
+def mix(p: Propagation, node: onnx.NodeProto, x: Labels, axes: list[int]) -> Labels | None:
+    """Tie along `axes`; lock what then is one class across the whole tensor, and return None."""
     reason = f"mixed over its channels in {describe(node)}"
-    varied = any(x.shape[a] > 1 for a in axes)
     mixed = p.space.tie_along(x, axes, reason)
-    if varied and mixed.size == 1:
-        p.space.lock(x, reason)
-    return mixed
+    if mixed.size > 1:
+        return mixed
+    p.space.lock(x, reason)
+    return None
 
 
 def reduction(p: Propagation, node: onnx.NodeProto) -> None:
@@ -71,8 +71,7 @@ def reduction(p: Propagation, node: onnx.NodeProto) -> None:
         axes = [] if attrs.get("noop_with_empty_axes", 0) else list(range(rank))
     axes = [a % rank for a in axes]
     y = mix(p, node, x, axes)
-    if y.size == 1:
-        p.space.lock(y, f"mixed over its channels in {describe(node)}")
+    if y is None:
         return
     if not attrs.get("keepdims", 1):
         y = y.reshape([n for a, n in enumerate(y.shape) if a not in axes])
@@ -109,8 +108,7 @@ def top_k(p: Propagation, node: onnx.NodeProto) -> None:
         return
     axis = int(p.attrs(node).get("axis", -1)) % len(p.shape(node.input[0]))
     y = mix(p, node, x, [axis])
-    if y.size == 1:
-        p.space.lock(y, f"mixed over its channels in {describe(node)}")
+    if y is None:
         return
     for name in node.output:
         p.put(name, y)
@@ -138,8 +136,7 @@ def local_response(p: Propagation, node: onnx.NodeProto) -> None:
 
 def _same_shape(p: Propagation, node: onnx.NodeProto, x: Labels, axes: list[int]) -> None:
     y = mix(p, node, x, axes)
-    if y.size == 1:
-        p.space.lock(y, f"mixed over its channels in {describe(node)}")
+    if y is None:
         return
     # Tied, but each position keeps its label.
     p.put(node.output[0], np.array(np.broadcast_to(y, y.shape)))
