@@ -110,6 +110,7 @@ def recalibrate(out: Output, model: Path, output: Path, images: Path, **given: A
 @options.model_argument
 @options.output_option
 @options.bits_options
+@options.quantizer_option
 @options.plan_options("Replay a plan.")
 @options.images_options(required=False)
 @click.option("--reference", type=click.Path(path_type=Path), help="Model to recalibrate towards.")
@@ -124,7 +125,7 @@ def quantize(
     plan_out: Path | None,
     **given: Any,
 ) -> None:
-    """Quantize weights filter-wise with the mid-rise quantizer."""
+    """Quantize weights filter-wise."""
     from onnx_esn import verbs
 
     source = open_model(model, output, plan_out, plan=given["plan"])

@@ -164,7 +164,13 @@ bits_options = stacked(
     click.option("--bits", type=int, help="Bits of every filter, 1..8."),
     click.option("--target-cost", metavar="P", help="ESN'_d to reach: 10%, 1.2G; 0..8 bits each."),
 )
-
+quantizer_option = click.option(
+    "--quantizer",
+    default="mid-rise",
+    show_default=True,
+    type=click.Choice(["mid-rise", "mid-tread"]),
+    help="Without or with a level at zero; a plan says for itself.",
+)
 labels_option = click.option(
     "--labels", type=click.Path(path_type=Path), help="CSV with file,label."
 )

@@ -143,6 +143,7 @@ def quantize(
     recipe: str | Path | Recipe | None = None,
     reference: Model | None = None,
     cost_of: onnx.ModelProto | None = None,
+    quantizer: str = "mid-rise",
     format: str = "fake",
     input_shape: InputShape | None = None,
     batch_size: int = 64,
@@ -157,6 +158,7 @@ def quantize(
         images, recipe: calibration set; None quantizes without any.
         reference: what to recalibrate towards; None: the input model.
         cost_of: the model a percentage in `target_cost` refers to; None: the input model.
+        quantizer: "mid-rise", or "mid-tread" for comparison; a plan says for itself.
         format: "fake", the one format there is: float weights on the grid.
         input_shape: sizes of dynamic axes.
         batch_size, threads, progress: for the images.
@@ -175,6 +177,7 @@ def quantize(
             exclude=tuple(exclude),
             reference=cost_of,
             input_shape=shapes,
+            quantizer=quantizer,
         ),
         shapes,
     )

@@ -64,9 +64,19 @@ def write_into(
 
     The values that `constants` keeps of the weight are those before the change.
     """
+    return write_values(model, constants, layers, weight, quantized_values(weight, codes, step))
+
+
+def write_values(
+    model: onnx.ModelProto,
+    constants: Constants,
+    layers: Sequence[Layer],
+    weight: StoredWeight,
+    values: Floats,
+) -> bool:
+    """Write values (M, K), rounded to the stored type by the caller, as `write_into` does."""
     if weight.locked:
         raise ValueError(f"{layers[0].name}: {weight.locked}")
-    values = quantized_values(weight, codes, step)
     if np.array_equal(values, weight.W):
         return False
     tensor = _own_tensor(model, constants, layers, weight)

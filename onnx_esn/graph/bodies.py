@@ -15,7 +15,7 @@ import onnx
 from onnx import helper
 
 from onnx_esn.graph.hoisting import Names, hoisted, subgraphs
-from onnx_esn.graph.stored import add_initializer
+from onnx_esn.graph.stored import add_initializer, without_nodes
 
 DOMAIN = "onnx_esn.flow"
 MERGE, ENTER, EXIT = "Merge", "Enter", "Exit"
@@ -27,18 +27,14 @@ def flattened(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with all bodies laid open; the model itself where it has none."""
     if not any(node.op_type in _KINDS for node in model.graph.node):
         return model
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    work = _Flattening(copy)
-    nodes = work.laid_open(copy.graph.node, "")
-    del copy.graph.node[:]
-    copy.graph.node.extend(nodes)
+    copy = without_nodes(model)
+    copy.graph.node.extend(_Flattening(copy, model.graph).laid_open(model.graph.node, ""))
     return copy
 
 
 class _Flattening:
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.model, self.names, self.count = model, Names(model.graph), 0
+    def __init__(self, model: onnx.ModelProto, graph: onnx.GraphProto) -> None:
+        self.model, self.names, self.count = model, Names(graph), 0
 
     def laid_open(self, nodes: Sequence[onnx.NodeProto], path: str) -> list[onnx.NodeProto]:
         result: list[onnx.NodeProto] = []
@@ -130,10 +126,19 @@ def restored(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    lists: dict[str, list[onnx.NodeProto]] = {"": []}
+    close_bodies(copy)
+    return copy
+
+
+def close_bodies(model: onnx.ModelProto) -> None:
+    """The same in place."""
+    if not is_flat(model):
+        return
+    lists: dict[str, list[onnx.NodeProto]] = {}
     home: dict[str, str] = {}  # the body in which each tensor is made
     entered: dict[str, onnx.NodeProto] = {}
-    for node in copy.graph.node:
+    gone: list[int] = []
+    for i, node in enumerate(model.graph.node):
         path = _path(node, home)
         if node.domain == DOMAIN:
             where = _text(node, "path")
@@ -141,13 +146,19 @@ def restored(model: onnx.ModelProto) -> onnx.ModelProto:
             if node.op_type == ENTER:
                 entered[mark] = node
                 home.update(dict.fromkeys(node.output, f"{mark}:body"))
+                gone.append(i)
                 continue
-            node, path = _closed(node, mark, entered.get(mark), lists), where
+            closed, path = _closed(node, mark, entered.get(mark), lists), where
+            if path:
+                node = closed
+            else:
+                node.CopyFrom(closed)
         home.update(dict.fromkeys(node.output, path))
-        lists.setdefault(path, []).append(node)
-    del copy.graph.node[:]
-    copy.graph.node.extend(lists[""])
-    return copy
+        if path:
+            lists.setdefault(path, []).append(node)
+            gone.append(i)
+    for i in reversed(gone):  # one by one: a list that is written anew takes its memory twice
+        del model.graph.node[i]
 
 
 def _path(node: onnx.NodeProto, home: dict[str, str]) -> str:

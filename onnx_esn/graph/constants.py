@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from onnx_esn.graph.evaluate import evaluate_node
+from onnx_esn.graph.stored import constant_value
 
 Array = NDArray[np.generic]
 
@@ -15,6 +18,11 @@ Array = NDArray[np.generic]
 _NOT_CONSTANT = {
     "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
     "Multinomial", "Dropout", "Shape", "Size", "If", "Loop", "Scan",
+}  # fmt: skip
+# These compute nothing: to do it again takes no longer than to read what is stored.
+_MOVES = {
+    "Cast", "Constant", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
+    "Unsqueeze",
 }  # fmt: skip
 _KEPT = 1 << 16  # elements
 
@@ -28,7 +36,8 @@ class Constants:
     """The constant tensors of the main graph.
 
     A tensor is constant when it is an initializer, the output of a Constant node, or computed
-    from constants only. Values are computed when asked for and kept, but for large stored ones.
+    from constants only. Values are computed when asked for and kept, but for large ones that are
+    stored, or are only another view of what is stored.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -36,6 +45,7 @@ class Constants:
         self.initializers = {t.name: t for t in model.graph.initializer}
         self.producer: dict[str, onnx.NodeProto] = {}
         self._values: dict[str, Array] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
         for node in model.graph.node:
             if self._folds(node):
                 for name in node.output:
@@ -59,22 +69,66 @@ class Constants:
         """Shape of a constant, without reading its values where they are stored."""
         if name in self.initializers:
             return tuple(self.initializers[name].dims)
-        return self.value(name).shape
+        if name not in self._shapes and name not in self._values:
+            tensor = constant_value(self.producer[name])
+            self._shapes[name] = self.value(name).shape if tensor is None else tuple(tensor.dims)
+        return self._values[name].shape if name in self._values else self._shapes[name]
 
-    def value(self, name: str) -> Array:
-        """Value of a constant; raises KeyError when `name` is not one."""
-        if name not in self._values:
-            if name in self.initializers:
-                value = numpy_helper.to_array(self.initializers[name])
-                if value.size > _KEPT:
-                    return value  # large ones are read again rather than held twice
+    def value(self, name: str, *, keep: bool = True) -> Array:
+        """Value of a constant; raises KeyError when `name` is not one.
+
+        Args:
+            name: the tensor.
+            keep: whether it will be asked for again; a small one is kept anyway.
+        """
+        if name in self._values:
+            return self._values[name]
+        if name in self.initializers:
+            value = numpy_helper.to_array(self.initializers[name])
+            if value.size <= _KEPT:  # large ones are read again rather than held twice
                 self._values[name] = value
-            else:
-                node = self.producer[name]
-                inputs = [self.value(i) if i else None for i in node.input]
-                outputs = evaluate_node(node, inputs, self.opset.get("", 1))
-                self._values.update(zip(node.output, outputs, strict=False))
-        return self._values[name]
+            return value
+        value = self._computed(name)
+        if keep and self.producer[name].op_type not in _MOVES:
+            self._values[name] = value
+        return value
+
+    def _computed(self, name: str) -> Array:
+        """Compute a constant; what is large on the way is dropped after its last use."""
+        steps = self._steps(name)
+        left = Counter(i for node in steps for i in node.input)
+        left[name] += 1
+        large: dict[str, Array] = {}
+        for node in steps:
+            inputs = [large[i] if i in large else self.value(i) if i else None for i in node.input]
+            outputs = evaluate_node(node, inputs, self.opset.get("", 1))
+            left.subtract(node.input)
+            for i in node.input:
+                if not left[i]:
+                    large.pop(i, None)
+            for output, value in zip(node.output, outputs, strict=False):
+                self._shapes[output] = value.shape
+                if value.size <= _KEPT:
+                    self._values[output] = value
+                elif left[output]:
+                    large[output] = value
+        return large[name] if name in large else self._values[name]
+
+    def _steps(self, name: str) -> list[onnx.NodeProto]:
+        """The nodes that have to run for a value, in order."""
+        steps: list[onnx.NodeProto] = []
+        seen: set[str] = set()
+        waiting = [(name, False)]
+        while waiting:
+            tensor, ready = waiting.pop()
+            node = self.producer.get(tensor)
+            if ready and node is not None:
+                steps.append(node)
+            elif node is not None and tensor not in self._values and node.output[0] not in seen:
+                seen.add(node.output[0])
+                waiting.append((tensor, True))
+                waiting += [(i, False) for i in reversed(node.input) if i not in self.initializers]
+        return steps
 
     def root(self, name: str) -> str:
         """The initializer behind a chain of Identity nodes, or `name` itself."""

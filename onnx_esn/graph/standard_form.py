@@ -21,7 +21,7 @@ from onnx_esn.graph.hoisting import Names, hoisted, renamed, subgraphs
 from onnx_esn.graph.inputs import resized
 from onnx_esn.graph.node_names import describe
 from onnx_esn.graph.shapes import guessed_facts, infer_facts
-from onnx_esn.graph.stored import add_initializer
+from onnx_esn.graph.stored import add_initializer, without_nodes
 from onnx_esn.graph.stored_weights import with_stored_weights
 
 log = logging.getLogger(__name__)
@@ -48,26 +48,31 @@ def standard_form(
         model: the model.
         shapes: input shapes for dynamic axes other than the batch.
     """
+    source = model
     if model.functions:
         model = inliner.inline_local_functions(model)
     if model.graph.sparse_initializer or any(_is_sparse(n) for n in model.graph.node):
         model = _dense(model)
     if any((n.domain, n.op_type) in UNFUSE for n in model.graph.node):
-        model = _unfused(model)
+        model = _with_nodes(model, _unfused(model), owned=model is not source)
     while any(n.op_type == "If" for n in model.graph.node):
         taken = _known_branches(model, shapes)
         if not taken:
             break
-        model = _without_branches(model, taken)
-    return with_stored_weights(model)
+        model = _without_branches(model, taken, owned=model is not source)
+    return with_stored_weights(model, owned=model is not source)
 
 
-def _with_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.node[:]
-    copy.graph.node.extend(nodes)
-    return copy
+def _with_nodes(
+    model: onnx.ModelProto, nodes: list[onnx.NodeProto], *, owned: bool
+) -> onnx.ModelProto:
+    """The model, or where it is not our own a copy, with other nodes."""
+    if owned:
+        del model.graph.node[:]
+    else:
+        model = without_nodes(model)
+    model.graph.node.extend(nodes)
+    return model
 
 
 def _is_sparse(node: onnx.NodeProto) -> bool:
@@ -98,14 +103,14 @@ def _filled(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
     return numpy_helper.from_array(dense, sparse.values.name)
 
 
-def _unfused(model: onnx.ModelProto) -> onnx.ModelProto:
+def _unfused(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     names, constants = Names(model.graph), Constants(model)
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         rule = UNFUSE.get((node.domain, node.op_type))
         parts = rule(node, names, constants) if rule is not None else None
         nodes += parts or [node]
-    return _with_nodes(model, nodes)
+    return nodes
 
 
 def _known_branches(
@@ -133,7 +138,9 @@ def _always(size: int, now: int) -> int:
     return size
 
 
-def _without_branches(model: onnx.ModelProto, taken: Mapping[int, bool]) -> onnx.ModelProto:
+def _without_branches(
+    model: onnx.ModelProto, taken: Mapping[int, bool], *, owned: bool
+) -> onnx.ModelProto:
     """The model with each listed If replaced by the branch that is always taken."""
     names = Names(model.graph)
     for i, node in enumerate(model.graph.node):
@@ -148,7 +155,7 @@ def _without_branches(model: onnx.ModelProto, taken: Mapping[int, bool]) -> onnx
             nodes, stored = nodes + inner, stored + tensors
         else:
             nodes.append(node)
-    result = _with_nodes(model, nodes)
+    result = _with_nodes(model, nodes, owned=owned)
     for tensor in stored:
         add_initializer(result, tensor)
     return result

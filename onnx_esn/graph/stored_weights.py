@@ -19,8 +19,13 @@ from onnx_esn.graph.stored import add_initializer
 _LAYERS = ("Conv", "ConvTranspose")
 
 
-def with_stored_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model itself, or a copy in which the layers read such weights as stored tensors."""
+def with_stored_weights(model: onnx.ModelProto, *, owned: bool = False) -> onnx.ModelProto:
+    """The model itself, or a copy in which the layers read such weights as stored tensors.
+
+    Args:
+        model: the model.
+        owned: nobody else has it: change it in place.
+    """
     constants = Constants(model)
     weights = {
         node.input[1]
@@ -30,16 +35,17 @@ def with_stored_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     values = _values(model, constants, weights)
     if not values:
         return model
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    names = Names(copy.graph)
+    names = Names(model.graph)
     stored = {weight: names.fresh(f"{weight}_stored") for weight in sorted(values)}
+    result = model if owned else onnx.ModelProto()
+    if not owned:
+        result.CopyFrom(model)
     for weight, name in stored.items():
-        add_initializer(copy, numpy_helper.from_array(values[weight], name))
-    for node in copy.graph.node:
+        add_initializer(result, numpy_helper.from_array(values.pop(weight), name))
+    for node in result.graph.node:
         if node.op_type in _LAYERS and node.input[1] in stored:
             node.input[1] = stored[node.input[1]]
-    return copy
+    return result
 
 
 def _values(
@@ -51,22 +57,33 @@ def _values(
         if needed.intersection(node.output):
             needed.update(i for i in node.input if i)
     known: dict[str, NDArray[np.generic]] = {}
+    run = [
+        node
+        for node in (model.graph.node if wanted else ())
+        if not node.domain
+        and node.op_type not in _NEVER
+        and needed.intersection(node.output)
+        and not any(o in constants for o in node.output)
+    ]
+    last = {name: node for node in run for name in node.input}
 
-    def read(name: str) -> NDArray[np.generic] | None:
-        return constants.value(name) if name in constants else known.get(name)
+    def read(name: str) -> NDArray[np.generic]:
+        if name not in known:
+            known[name] = constants.value(name, keep=False)
+        return known[name]
 
-    for node in model.graph.node if wanted else ():
-        if node.op_type in _NEVER or node.domain or not needed.intersection(node.output):
-            continue
-        if any(o in constants for o in node.output):
+    for node in run:
+        if not all(not i or i in known or i in constants for i in node.input):
             continue
         try:
             inputs = [read(i) if i else None for i in node.input]
-            if all(x is not None for i, x in zip(node.input, inputs, strict=True) if i):
-                outputs = evaluate_node(node, inputs, constants.opset.get("", 1))
-                known.update({o: v for o, v in zip(node.output, outputs, strict=False) if o})
+            outputs = evaluate_node(node, inputs, constants.opset.get("", 1))
+            known.update({o: v for o, v in zip(node.output, outputs, strict=False) if o})
         except EvaluationError:
-            continue
+            pass
+        for name in node.input:  # each step towards a weight is as large as the weight
+            if last[name] is node and name not in wanted:
+                known.pop(name, None)
     return {name: known[name] for name in wanted if name in known}
 
 

@@ -36,9 +36,10 @@ class StoredWeight:
         tensor: name of the stored tensor behind it (of a computed weight, the computed one).
         type: element type of that tensor (`TensorProto.DataType`).
         read_type: element type as the layer reads it; another one behind a Cast.
-        step: canonical step Δ (M,) where the values lie on a mid-rise grid, else None.
+        step: canonical step Δ (M,) where the values lie on a grid, else None.
         codes: W_int (M, K) on that grid, else None.
         locked: why other values cannot be written to it, or "".
+        quantizer: whose grid it is, a name in `QUANTIZERS`, or "" off the grid.
     """
 
     W: Floats
@@ -48,6 +49,7 @@ class StoredWeight:
     step: Floats | None
     codes: Floats | None
     locked: str
+    quantizer: str = ""
 
     @property
     def type_name(self) -> str:
@@ -84,14 +86,15 @@ def read_weight(layer: Layer, constants: Constants) -> StoredWeight:
     # Quantized in the graph (QuantizeLinear → DequantizeLinear), it is used at the integer's width.
     dequantized = [_type(n.input[0], constants) for n in path if n.op_type == "DequantizeLinear"]
     stored = min([types[0], *dequantized], key=type_width)
-    step = codes = None
     # The coarsest type on the way is the one that rounded the values.
     coarsest = max((t for t in types if t in EPSILON), key=EPSILON.__getitem__, default=None)
     found = None if coarsest is None else detect_grid(W, EPSILON[coarsest])
-    if found is not None and coarsest is not None:
-        step, codes = _snapped(W, *found, coarsest), found[1]
     read = types[1] if path else types[0]
-    return StoredWeight(W, tensor, stored, read, step, codes, _lock(tensor, path, types, constants))
+    lock = _lock(tensor, path, types, constants)
+    if found is None or coarsest is None:
+        return StoredWeight(W, tensor, stored, read, None, None, lock)
+    step = _snapped(W, found.step, found.codes, coarsest)
+    return StoredWeight(W, tensor, stored, read, step, found.codes, lock, found.quantizer)
 
 
 def as_stored(layer: Layer, constants: Constants, rows: Floats) -> Floats:

@@ -24,13 +24,13 @@ def tap_coverage(attrs: Mapping[str, Any], layer: Layer, source: Shape, out: Sha
         taps = np.arange(kernel) * dilation
         span = (kernel - 1) * dilation + 1
         if layer.op == "Conv":
-            before = _pad_before(attrs, k, len(layer.kernel), (o - 1) * stride + span - i)
+            before = pad_before(attrs, k, len(layer.kernel), (o - 1) * stride + span - i)
             at = np.arange(o)[:, None] * stride - before + taps
             share = ((at >= 0) & (at < i)).sum(axis=0) / o
         else:
             extra = (attrs.get("output_padding") or [0] * len(layer.kernel))[k]
             total = (i - 1) * stride + extra + span - o
-            before = _pad_before(attrs, k, len(layer.kernel), total, turned=True)
+            before = pad_before(attrs, k, len(layer.kernel), total, turned=True)
             at = np.arange(i)[:, None] * stride - before + taps
             share = ((at >= 0) & (at < o)).sum(axis=0) / o
         result = np.multiply.outer(result, share)
@@ -49,14 +49,14 @@ def padding_share(attrs: Mapping[str, Any], source: Shape, out: Shape) -> tuple[
         stride = (attrs.get("strides") or [1] * len(kernel))[k]
         dilation = (attrs.get("dilations") or [1] * len(kernel))[k]
         span = (size - 1) * dilation + 1
-        before = _pad_before(attrs, k, len(kernel), (o - 1) * stride + span - i)
+        before = pad_before(attrs, k, len(kernel), (o - 1) * stride + span - i)
         at = np.arange(o)[:, None] * stride - before + np.arange(size) * dilation
         share = ((at >= 0) & (at < i)).mean(axis=1)
         first, second = first * float(share.mean()), second * float((share**2).mean())
     return first, second
 
 
-def _pad_before(
+def pad_before(
     attrs: Mapping[str, Any], k: int, rank: int, total: int, turned: bool = False
 ) -> int:
     """Padding before axis `k`; `total` is what auto_pad or an output shape asks for."""

@@ -7,8 +7,10 @@
 c = 1 counts memory, c = MACs per weight counts computation.
 
 The code width is bits(x) = 1 + ceil(log2(|x| + 0.5)), bits(0) = 0: ±0.5 is a sign and so costs one
-bit. The paper's formula, ceil(log2|x| + 1), agrees from |x| = 1.5 on but gives 0 to ±0.5, against
-its own figures ("mostly 1 bit", 0 bits meaning pruned); it stays available as `bits_literal`.
+bit. With b bits the largest code has width b, on the mid-rise and on the mid-tread grid alike. The
+paper's formula, ceil(log2|x| + 1), agrees on mid-rise codes from ±1.5 on but gives 0 to ±0.5,
+against its own figures ("mostly 1 bit", 0 bits meaning pruned); it stays available as
+`bits_literal`.
 
 Source: "Prune or quantize? Strategy for Pareto-optimally low-cost and accurate CNN", eqs. (3), (6);
 c enters linearly, as in the paper's figures.

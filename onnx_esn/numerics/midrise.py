@@ -31,6 +31,18 @@ def top_code(bits: npt.ArrayLike) -> Floats:
     return np.asarray(2.0 ** (b - 1.0) - 0.5)
 
 
+def round_codes(x: npt.ArrayLike, top: npt.ArrayLike) -> Floats:
+    """Return the codes floor(x) + 0.5, clipped to ±top, of values x in units of Δ.
+
+    Elementwise: `x` and `top` broadcast against each other. Nothing is checked, and the pruned rule
+    plays no part. A top of 0 gives 0.
+    """
+    code = np.floor(np.asarray(x, dtype=np.float64))
+    code += 0.5
+    limit = np.asarray(top, dtype=np.float64)
+    return np.asarray(np.clip(code, -limit, limit) + 0.0)  # no −0
+
+
 def encode(
     W: npt.ArrayLike, step: npt.ArrayLike, bits: npt.ArrayLike, *, pruned_rule: bool = True
 ) -> Floats:

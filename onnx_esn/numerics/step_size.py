@@ -1,10 +1,11 @@
 """The step Δ of minimum squared error for each filter, found by an exact sweep.
 
 For given codes the best step is Δ = P/Q with P = Σ c|w|, Q = Σ c² (c = |W_int|), and the error
-that remains is ‖W‖² − P²/Q. As Δ falls from +∞ the code of a weight goes up by one at each
-breakpoint Δ = |w|/k, k = 1 … L−1 (L = 2^(b-1) levels per sign): P grows by |w| and Q by 2k.
-Sorting the breakpoints of a filter and taking two cumulative sums therefore visits *every*
-assignment of codes that any step can produce; the largest P²/Q is the global optimum.
+that remains is ‖W‖² − P²/Q. With codes a, a + 1, …, a + R (R = 2^(b-1) − 1; a = ½ mid-rise, a = 0
+mid-tread), as Δ falls from +∞ the code of a weight goes up by one at each breakpoint
+Δ = |w|/(k − ½ + a), k = 1 … R: P grows by |w| and Q by 2k − 1 + 2a. Sorting the breakpoints of a
+filter and taking two cumulative sums therefore visits *every* assignment of codes that any step can
+produce; the largest P²/Q is the global optimum.
 
 Where a filter has many breakpoints, a coarse geometric grid of steps first narrows the sweep to a
 window around the best ones. The error is a smooth curve in Δ with a ripple of about 0.9/√K of it
@@ -16,17 +17,20 @@ finds it.
 Why nothing is lost on the way from b to b+1 bits: with the same Δ the levels of b bits are among
 those of b+1, so that the error cannot grow. `step_for_all_bits` keeps the step of b bits where the
 sweep at b+1 does not beat it. And why no optimal step prunes a filter (all |w| < Δ/2): as |c| ≥ 1/2
-implies |c| ≤ 2c², Δ = P/Q ≤ 2·max|w|, with rounding errors clamped.
+implies |c| ≤ 2c², Δ = P/Q ≤ 2·max|w|, with rounding errors clamped; as integers |c| ≤ c², no
+mid-tread step is above max|w|.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_esn.numerics.midrise import MAX_BITS, Floats, decode, encode, finite, top_code
+from onnx_esn.numerics import midrise, midtread
+from onnx_esn.numerics.midrise import MAX_BITS, Floats, decode, finite, top_code
 
 _EXACT_BREAKPOINTS = 8192  # a filter with no more is swept over its whole range
 _COARSE_POINTS = 48
@@ -37,11 +41,30 @@ _IN_WINDOW = 4  # breakpoints of a weight that a window holds, roughly
 _CODE_MASK = np.int64(127)  # low bits of a float64 that carry k in the sort key
 
 
-def optimal_step(W: npt.ArrayLike, bits: npt.ArrayLike) -> Floats:
+@dataclass(frozen=True)
+class Levels:
+    """What a sweep has to know of a quantizer.
+
+    Attributes:
+        lowest: the smallest magnitude of its codes, ½ or 0.
+        least: the smallest one above 0, ½ or 1.
+        encode: (W (M, K), step (M,), bits) → codes W_int (M, K).
+    """
+
+    lowest: float
+    least: float
+    encode: Callable[[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike], Floats]
+
+
+MID_RISE = Levels(0.5, 0.5, midrise.encode)
+MID_TREAD = Levels(0.0, 1.0, midtread.encode)
+
+
+def optimal_step(W: npt.ArrayLike, bits: npt.ArrayLike, levels: Levels = MID_RISE) -> Floats:
     """Return the Δ (M,) that minimises ‖W − Ŵ‖² of each filter of W (M, K).
 
     bits is 0..8, a scalar or (M,). The step is 0 for 0 bits and for an all-zero filter. One bit
-    has the closed form Δ = 2·mean|w|.
+    has the closed form Δ = 2·mean|w|; mid-tread it has no level but 0, and the step is 0.
 
     Raises:
         VerificationError: a weight is not finite.
@@ -54,11 +77,11 @@ def optimal_step(W: npt.ArrayLike, bits: npt.ArrayLike) -> Floats:
         chosen = b == width
         for rows in _chunks(np.flatnonzero(chosen), W.shape[1], int(width)):
             A, exponent = _normalised(W[rows])
-            step[rows] = np.ldexp(_best_step(A, int(width)), exponent)
+            step[rows] = np.ldexp(_best_step(A, int(width), levels), exponent)
     return step
 
 
-def step_for_all_bits(W: npt.ArrayLike) -> tuple[Floats, Floats]:
+def step_for_all_bits(W: npt.ArrayLike, levels: Levels = MID_RISE) -> tuple[Floats, Floats]:
     """Return the steps (M, 9) and the squared errors (M, 9) of W (M, K) at b = 0 … 8 bits.
 
     Column 0 is step 0 and error ‖W‖². The errors never increase from one column to the next, and
@@ -74,8 +97,8 @@ def step_for_all_bits(W: npt.ArrayLike) -> tuple[Floats, Floats]:
         left = np.zeros((rows.size, MAX_BITS + 1))
         left[:, 0] = np.einsum("mk,mk->m", A, A)
         for b in range(1, MAX_BITS + 1):
-            fresh, kept = _best_step(A, b), step[:, b - 1]
-            fresh_error, kept_error = squared_error(A, fresh, b), squared_error(A, kept, b)
+            fresh, kept = _best_step(A, b, levels), step[:, b - 1]
+            fresh_error, kept_error = (squared_error(A, d, b, levels) for d in (fresh, kept))
             step[:, b] = np.where(fresh_error < kept_error - _TIE * left[:, 0], fresh, kept)
             least = np.minimum(fresh_error, kept_error)
             gains = least < left[:, b - 1] - _TIE * left[:, 0]
@@ -85,10 +108,12 @@ def step_for_all_bits(W: npt.ArrayLike) -> tuple[Floats, Floats]:
     return steps, error
 
 
-def squared_error(W: npt.ArrayLike, step: npt.ArrayLike, bits: npt.ArrayLike) -> Floats:
+def squared_error(
+    W: npt.ArrayLike, step: npt.ArrayLike, bits: npt.ArrayLike, levels: Levels = MID_RISE
+) -> Floats:
     """Return ‖W − Ŵ‖² (M,) of each filter of W (M, K) at the steps Δ (M,) and bits."""
     W = np.asarray(W, dtype=np.float64)
-    residual = W - decode(encode(W, step, bits), step)
+    residual = W - decode(levels.encode(W, step, bits), step)
     return np.asarray(np.einsum("mk,mk->m", residual, residual))
 
 
@@ -107,29 +132,34 @@ def _normalised(W: Floats) -> tuple[Floats, npt.NDArray[np.int32]]:
     return np.ldexp(A, -exponent[:, None]), exponent
 
 
-def _best_step(A: Floats, bits: int) -> Floats:
+def _best_step(A: Floats, bits: int, levels: Levels) -> Floats:
     """Return the best Δ (m,) of the magnitudes A (m, K); 0 where all are 0."""
     m, K = A.shape
     step = np.zeros(m)
     live = A.any(axis=1) if K else np.zeros(m, dtype=bool)
-    if not live.any():
+    rises = (1 << (bits - 1)) - 1
+    top = rises + levels.lowest
+    if not live.any() or top == 0:
         return step
     A = A if live.all() else A[live]
     peak, mean = A.max(axis=1), A.mean(axis=1)
-    if bits == 1:
-        best = 2.0 * mean
+    highest = peak / levels.least  # no Δ = P/Q is above it: |c| ≤ c²/least
+    if rises == 0:
+        best = mean / levels.lowest
     else:
-        L = 1 << (bits - 1)
-        # Δ = P/Q lies in this range: c ≤ L−½ grows with |w|, so P/Q ≥ mean|w|/(L−½).
-        low, high = mean / (L - 0.5) * (1.0 - 1e-9), 2.0 * peak
-        if K * (L - 1) > _EXACT_BREAKPOINTS:
-            low, high = _window(A, L, low, np.minimum(high, 4.0 * peak / L))
-        best = _polished(A, _sweep(A, L, low, high), bits)
-    step[live] = np.minimum(best, 2.0 * peak)
+        # Nor below this: c ≤ top grows with |w|, so P/Q ≥ mean|w|/top. The margins let breakpoints
+        # at the very ends take part.
+        low, high = mean / top * (1.0 - 1e-9), highest * (1.0 + 1e-9)
+        if K * rises > _EXACT_BREAKPOINTS:
+            low, high = _window(A, rises, levels, low, np.minimum(high, 4.0 * peak / (rises + 1)))
+        best = _polished(A, _sweep(A, rises, levels.lowest, low, high), bits, levels)
+    step[live] = np.minimum(best, highest)
     return step
 
 
-def _window(A: Floats, L: int, low: Floats, high: Floats) -> tuple[Floats, Floats]:
+def _window(
+    A: Floats, rises: int, levels: Levels, low: Floats, high: Floats
+) -> tuple[Floats, Floats]:
     """Narrow low, high (m,) to the neighbourhood of the best steps of a geometric grid."""
     ratio = np.linspace(0.0, 1.0, _COARSE_POINTS)
     grid = low[:, None] * (high / low)[:, None] ** ratio
@@ -138,9 +168,11 @@ def _window(A: Floats, L: int, low: Floats, high: Floats) -> tuple[Floats, Float
     for j in range(_COARSE_POINTS):
         delta = grid[:, j, None].astype(np.float32)
         np.multiply(A32, 1 / delta, out=code)
+        if levels.lowest == 0:
+            code += np.float32(0.5)
         np.floor(code, out=code)
-        np.minimum(code, L - 1, out=code)
-        code += np.float32(0.5)
+        np.minimum(code, rises, out=code)
+        code += np.float32(levels.lowest)
         code *= delta
         code -= A32
         errors[:, j] = np.einsum("mk,mk->m", code, code)
@@ -152,36 +184,37 @@ def _window(A: Floats, L: int, low: Floats, high: Floats) -> tuple[Floats, Float
     return grid[rows, first], grid[rows, last]
 
 
-def _sweep(A: Floats, L: int, low: Floats, high: Floats) -> Floats:
+def _sweep(A: Floats, rises: int, lowest: float, low: Floats, high: Floats) -> Floats:
     """Return the Δ = P/Q (m,) of the largest P²/Q over all codes met from Δ = high to low."""
     m = A.shape[0]
-    below = np.minimum(np.floor(A / high[:, None]), L - 1)  # codes − ½ at Δ = high
-    count = (np.minimum(np.floor(A / low[:, None]), L - 1) - below).astype(np.int64)
-    c = below + 0.5
+    up = 0.5 - lowest  # |w|/Δ + up, rounded down, is how often the code has risen
+    below = np.minimum(np.floor(A / high[:, None] + up), rises)
+    count = (np.minimum(np.floor(A / low[:, None] + up), rises) - below).astype(np.int64)
+    c = below + lowest
     P0, Q0 = np.einsum("mk,mk->m", c, A), np.einsum("mk,mk->m", c, c)
 
-    # One sort key for a breakpoint: the float64 |w|/k with k in the low bits of its mantissa.
+    # One sort key for a breakpoint: the float64 |w|/(k − up), k in the low bits of its mantissa.
     flat = count.ravel()
     start = np.cumsum(flat) - flat
     k = np.arange(flat.sum()) - np.repeat(start - below.ravel().astype(np.int64) - 1, flat)
-    key = (np.repeat(A.ravel(), flat) / k).view(np.int64) & ~_CODE_MASK | k
+    key = (np.repeat(A.ravel(), flat) / (k - up)).view(np.int64) & ~_CODE_MASK | k
     per_row = count.sum(axis=1)
     keys = np.zeros((m, int(per_row.max(initial=0))), dtype=np.int64)
     keys[np.arange(keys.shape[1]) < per_row[:, None]] = key
     keys.sort(axis=1)
     keys = keys[:, ::-1]  # from the largest breakpoint down; padding (k = 0) comes last
 
-    rise = keys & _CODE_MASK
+    rise = np.maximum((keys & _CODE_MASK) - up, 0.0)
     w = (keys & ~_CODE_MASK).view(np.float64) * rise
     P = np.cumsum(np.concatenate([P0[:, None], w], axis=1), axis=1)
     Q = np.cumsum(np.concatenate([Q0[:, None], 2.0 * rise], axis=1), axis=1)
-    gain = P * P / Q
+    gain = np.divide(P * P, Q, out=np.zeros_like(P), where=Q > 0)  # Q = 0: no code has risen yet
     best = (gain >= gain.max(axis=1, keepdims=True) * (1.0 - _TIE)).argmax(axis=1)
     rows = np.arange(m)
     return np.asarray(P[rows, best] / Q[rows, best])
 
 
-def _polished(A: Floats, step: Floats, bits: int) -> Floats:
+def _polished(A: Floats, step: Floats, bits: int, levels: Levels) -> Floats:
     """Return the step that fits the codes of `step` best, in full precision."""
-    c = encode(A, np.minimum(step, 2.0 * A.max(axis=1)), bits)
+    c = levels.encode(A, np.minimum(step, A.max(axis=1) / levels.least), bits)
     return np.asarray(np.einsum("mk,mk->m", c, A) / np.einsum("mk,mk->m", c, c))

@@ -41,7 +41,11 @@ class QuantizeToBudget:
         if self.quantize.target_cost is None:
             return first
         whole = total_cost(self.quantize.reference or model, input_shape=self.quantize.input_shape)
-        target = Target(parse_target(self.quantize.target_cost).resolve(whole))
+        target = parse_target(self.quantize.target_cost).resolve(whole)
+        # Layers on another grid that could not stay at first may not when the model is smaller.
+        convert = total_cost(model, input_shape=self.quantize.input_shape) > target
+        options = replace(self.quantize, target_cost=Target(target), reference=None)
+        again = replace(options, convert=options.convert or convert)
         small, result, plan = _forget(model), first, None
         for _ in range(_ROUNDS):
             zero = RemoveZeroFilters(self.input_shapes)(result.model)
@@ -50,7 +54,6 @@ class QuantizeToBudget:
             assert isinstance(zero.plan, PruningPlan)
             # The same channels leave the float model; the rest shares what they cost.
             small = Prune(plan=zero.plan, input_shapes=self.input_shapes)(small).model
-            again = replace(self.quantize, target_cost=target, reference=None)
             result = again(small)
             assert isinstance(result.plan, QuantizationPlan)
             plan = result.plan
@@ -87,4 +90,4 @@ def _spread(
         for at, b, s in zip(kept.get(x.layer, range(len(x.bits))), x.bits, x.step, strict=True):
             bits[at], step[at] = b, s
         layers.append(LayerQuantization(x.layer, tuple(bits), tuple(step)))
-    return QuantizationPlan(tuple(layers), plan.excluded)
+    return replace(plan, layers=tuple(layers))

@@ -13,8 +13,8 @@ from onnx_esn.formats.fake_quant import quantized_values
 from onnx_esn.graph.number_formats import round_to
 from onnx_esn.numerics.bit_allocation import allocate_bits
 from onnx_esn.numerics.esn import Integers, filter_bits
-from onnx_esn.numerics.midrise import MAX_BITS, Bools, Floats, encode
-from onnx_esn.numerics.step_size import optimal_step, step_for_all_bits
+from onnx_esn.numerics.midrise import MAX_BITS, Bools, Floats
+from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
 from onnx_esn.passes.filter_importance import dead_filters, error_weights
 from onnx_esn.passes.quantizable import Job
 
@@ -27,31 +27,34 @@ class Choice:
     step: Floats
 
 
-def uniform_choice(job: Job, bits: int) -> Choice:
-    """Give every filter `bits` and its step of least squared error.
+def uniform_choice(job: Job, bits: int, quantizer: Quantizer = MID_RISE) -> Choice:
+    """Give every filter `bits` and the quantizer's step of least squared error.
 
     A filter that lies on a grid of no more bits already stays on it; a dead one gets 0 bits.
     """
     W = job.weight.W
     wanted = np.full(W.shape[0], min(bits, job.most_bits), dtype=np.int64)
     wanted[_dead(job)] = 0
-    return _settled(job, wanted, optimal_step(W, wanted))
+    return _settled(job, wanted, quantizer.optimal_step(W, wanted), quantizer)
 
 
-def budget_choices(jobs: Sequence[Job], budget: float, fixed: float = 0.0) -> list[Choice]:
+def budget_choices(
+    jobs: Sequence[Job], budget: float, fixed: float = 0.0, quantizer: Quantizer = MID_RISE
+) -> list[Choice]:
     """Spend `budget` (MAC·bit) on the filters of all jobs so that the least distortion remains.
 
     `fixed` is the part of the budget that layers outside the jobs take whatever is chosen.
 
     The distortion of a filter at b bits is its part of the layer's distortion
     (`filter_importance`), and layers count alike: in a chain that renormalises, what the layers
-    add in noise adds up at the output. The strongest filter of each layer keeps at least one bit,
-    so that no layer falls silent. The MACs of all jobs must be known.
+    add in noise adds up at the output. The strongest filter of each layer keeps at least the fewest
+    bits that the quantizer has codes for, so that no layer falls silent. The MACs of all jobs must
+    be known.
 
     Raises:
         BudgetError: the budget is below what the cheapest choice costs.
     """
-    options = [_options(job) for job in jobs]
+    options = [_options(job, quantizer) for job in jobs]
     of_job = np.repeat(np.arange(len(jobs)), [len(d) for d, _ in options])
     distortion = np.concatenate([np.zeros((0, MAX_BITS + 1)), *(d for d, _ in options)])
     macs = np.array([float(job.macs_per_filter or 0) for job in jobs])[of_job]
@@ -59,18 +62,19 @@ def budget_choices(jobs: Sequence[Job], budget: float, fixed: float = 0.0) -> li
     strongest = np.zeros(of_job.size, dtype=bool)
     for j, (d, _) in enumerate(options):
         strongest[np.flatnonzero(of_job == j)[d[:, 0].argmax()]] = True
-    least = fixed + float(macs[strongest & (distortion[:, 0] > 0)].sum())
+    minimum = strongest * np.int64(quantizer.least_bits)
+    least = fixed + float((macs * minimum)[distortion[:, 0] > 0].sum())
     if least > budget:
         raise BudgetError(
             f"a cost of {budget:.6g} MAC·bit cannot be reached: the smallest is {least:.6g}, "
             f"{fixed:.6g} of it in layers that are not quantized. Raise the target, prune first "
             "or exclude fewer layers."
         )
-    bits = allocate_bits(distortion, cost, budget - fixed, minimum_bits=strongest.astype(np.int64))
+    bits = allocate_bits(distortion, cost, budget - fixed, minimum_bits=minimum)
     choices, first = [], 0
     for job, (_, steps) in zip(jobs, options, strict=True):
         b = bits[first : first + len(steps)]
-        choices.append(_settled(job, b, steps[np.arange(len(steps)), b]))
+        choices.append(_settled(job, b, steps[np.arange(len(steps)), b], quantizer))
         first += len(steps)
     return choices
 
@@ -80,11 +84,16 @@ def _dead(job: Job) -> Bools:
     return dead_filters(job.weight.W, job.norm) if job.weight.step is None else job.weight.step == 0
 
 
-def _options(job: Job) -> tuple[Floats, Floats]:
+def _kept(job: Job, quantizer: Quantizer) -> Floats | None:
+    """The steps (M,) that a weight on a grid of this quantizer has already, else None."""
+    return job.weight.step if job.weight.quantizer == quantizer.name else None
+
+
+def _options(job: Job, quantizer: Quantizer) -> tuple[Floats, Floats]:
     """Distortions and steps (M, 9) at 0 … 8 bits."""
     W = job.weight.W
-    steps, error = step_for_all_bits(W)
-    kept = job.weight.step
+    steps, error = quantizer.step_for_all_bits(W)
+    kept = _kept(job, quantizer)
     if kept is not None:
         # From the bits that its codes have on, a filter on a grid is exact.
         on = (np.arange(MAX_BITS + 1) >= job.weight.filter_bits[:, None]) & (kept > 0)[:, None]
@@ -93,7 +102,7 @@ def _options(job: Job) -> tuple[Floats, Floats]:
     return error_weights(W, ~_dead(job))[:, None] * error, steps
 
 
-def _settled(job: Job, bits: Integers, step: Floats) -> Choice:
+def _settled(job: Job, bits: Integers, step: Floats, quantizer: Quantizer) -> Choice:
     """The choice as its codes really turn out, in numbers of the stored type."""
     W, data_type = job.weight.W, job.weight.type
     bits = bits.copy()
@@ -101,19 +110,19 @@ def _settled(job: Job, bits: Integers, step: Floats) -> Choice:
     # so that Δ·W_int is exact: a rounding error of the arithmetic that reads it would show.
     rounded = round_to(step, TensorProto.FLOAT if data_type == TensorProto.DOUBLE else data_type)
     step = np.where((rounded > 0) & np.isfinite(rounded), rounded, step)
-    kept = job.weight.step
+    kept = _kept(job, quantizer)
     if kept is not None:
         stays = (job.weight.filter_bits <= bits) & (kept > 0)
         step = np.where(stays, kept, step)
-    codes = encode(W, step, bits)
+    codes = quantizer.encode(W, step, bits)
     while True:
         # The weakest filters of a float16 layer can be too weak for their codes to stay apart.
         stored = quantized_values(job.weight, codes, step)
-        lost = (encode(stored, step, bits) != codes).any(axis=1)
+        lost = (quantizer.encode(stored, step, bits) != codes).any(axis=1)
         if not lost.any():
             break
         bits[lost] -= 1
-        step[lost] = optimal_step(W[lost], bits[lost])
-        codes[lost] = encode(W[lost], step[lost], bits[lost])
+        step[lost] = quantizer.optimal_step(W[lost], bits[lost])
+        codes[lost] = quantizer.encode(W[lost], step[lost], bits[lost])
     real = filter_bits(codes)
     return Choice(real, np.where(real > 0, step, 0.0))

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from onnx_esn.errors import PlanError
-from onnx_esn.graph.bodies import restored
+from onnx_esn.graph.bodies import close_bodies
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.labels import Mask
 from onnx_esn.graph.rewrite.bias import BiasDelta, add_to_biases
@@ -37,7 +37,7 @@ def pruning_result(
     Args:
         analysis: the original model.
         removed: per label, whether it went.
-        rewritten: the model without them.
+        rewritten: the model without them; it becomes that of the result.
         folded: what is added to biases.
         notes: what to report besides locked groups and barriers.
     """
@@ -45,7 +45,7 @@ def pruning_result(
     if removed.any():
         model = with_biases(analysis, rewritten.model, removed, folded)
         record_kept(analysis, model, removed)
-        model = restored(model)
+        close_bodies(model)
     slices = tuple(SliceEntry(s.tensor, s.axis, s.removed, s.users) for s in rewritten.slices)
     plan = PruningPlan(slices, _group_entries(analysis, removed), tuple(folded))
     skipped = [Skipped(g.name, g.reason) for g in analysis.groups if g.reason]
@@ -107,7 +107,7 @@ def _group_entries(analysis: Analysis, removed: Mask) -> tuple[GroupEntry, ...]:
 def with_biases(
     analysis: Analysis, model: onnx.ModelProto, removed: Mask, folded: Sequence[FoldedConstant]
 ) -> onnx.ModelProto:
-    """The rewritten model with constants added to biases.
+    """The rewritten model, changed: constants are added to biases.
 
     Raises:
         PlanError: an entry names no layer, or has not one number per filter that is left.
@@ -134,4 +134,4 @@ def with_biases(
             rank=len(analysis.facts.shapes[layer.output]),
             type=analysis.facts.types[layer.output],
         )
-    return add_to_biases(model, deltas)
+    return add_to_biases(model, deltas, owned=True)

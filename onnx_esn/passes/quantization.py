@@ -1,4 +1,4 @@
-"""`quantize`: filter-wise mid-rise codes for the weights of a model."""
+"""`quantize`: filter-wise integer codes for the weights of a model."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from onnx_esn.graph.shapes import Facts
 from onnx_esn.graph.weights import read_weight
 from onnx_esn.numerics.esn import Integers, esn_prime
 from onnx_esn.numerics.midrise import MAX_BITS
+from onnx_esn.numerics.quantizers import MID_RISE, QUANTIZERS
 from onnx_esn.passes.base import PassResult, Skipped
 from onnx_esn.passes.bit_choice import Choice, budget_choices, uniform_choice
 from onnx_esn.passes.layer_costs import (
@@ -33,17 +34,19 @@ from onnx_esn.plans import LayerQuantization, QuantizationPlan, load_plan
 
 @dataclass(frozen=True)
 class Quantize:
-    """Put the weights of each filter on a mid-rise grid of its own.
+    """Put the weights of each filter on a grid of its own, mid-rise unless told otherwise.
 
     Exactly one of `bits`, `target_cost` and `plan` says how many bits a filter gets. The first and
     the last layer are quantized too. What lies on a grid of no more bits already stays as it is.
+    Where that is the grid of the other quantizer, whole layers stay (one layer has one kind of
+    grid), in a budget only if the model meets it as it is; the plan does not name them.
 
     `details` of the result: `cost_before`, `cost_after` (ESN'_d in MAC·bit, None where the input
     size is open), `target` (in MAC·bit, or None), `mean_bits` (cost_after per MAC),
     `quantized_layers`, `filters`, `pruned_filters` (those at 0 bits).
 
     Attributes:
-        bits: 1 … 8 for every filter.
+        bits: 1 … 8 for every filter, 2 … 8 mid-tread.
         target_cost: ESN'_d to stay below (`1.2G`), or a percentage of the input model's (`25%`);
             0 … 8 bits per filter by Lagrangian allocation.
         plan: a plan, or the path of one, to replay.
@@ -52,6 +55,10 @@ class Quantize:
         only: such patterns; if any, what matches none of them is excluded too.
         reference: the model that a percentage refers to, where that is not the input model.
         input_shape: as for `inspect`; a budget needs it where axes other than the batch are open.
+        quantizer: a name in `numerics.quantizers.QUANTIZERS`: "mid-rise" or "mid-tread". A plan
+            says for itself.
+        convert: whether layers on the grid of the other quantizer, which could stay, are put on
+            this one's all the same.
     """
 
     bits: int | None = None
@@ -61,6 +68,8 @@ class Quantize:
     only: tuple[str, ...] = ()
     reference: onnx.ModelProto | None = None
     input_shape: InputShape | None = None
+    quantizer: str = MID_RISE.name
+    convert: bool = False
 
     def __post_init__(self) -> None:
         given = [x is not None for x in (self.bits, self.target_cost, self.plan)]
@@ -72,6 +81,15 @@ class Quantize:
             or not 1 <= self.bits <= MAX_BITS
         ):
             raise OptionError(f"--bits must be an integer from 1 to {MAX_BITS}, not {self.bits!r}")
+        if self.quantizer not in QUANTIZERS:
+            known = ", ".join(QUANTIZERS)
+            raise OptionError(f"quantizer {self.quantizer!r} is not known; there are: {known}")
+        least = QUANTIZERS[self.quantizer].least_bits
+        if self.bits is not None and self.bits < least:
+            raise OptionError(
+                f"--bits {self.bits} leaves the {self.quantizer} quantizer nothing but zeros; give "
+                f"{least} to {MAX_BITS}, or take another quantizer"
+            )
         if self.plan is not None and (self.exclude or self.only):
             raise OptionError("exclude and only do not go with a plan: edit the plan instead")
         if self.target_cost is not None:
@@ -89,18 +107,26 @@ class Quantize:
         target: float | None = None
         if self.plan is not None:
             plan = load_plan(self.plan, QuantizationPlan)
+            if self.quantizer not in (plan.quantizer, MID_RISE.name):  # the default says nothing
+                raise OptionError(
+                    f"the plan is for the {plan.quantizer} quantizer; leave --quantizer out"
+                )
             jobs, skipped = find_jobs(model, view)
         else:
+            quantizer = QUANTIZERS[self.quantizer]
             jobs, skipped = find_jobs(model, view, self.exclude, self.only)
             if self.bits is not None:
-                choices = [uniform_choice(job, self.bits) for job in jobs]
+                jobs, skipped = self._without_others(jobs, skipped, self.bits)
+                choices = [uniform_choice(job, self.bits, quantizer) for job in jobs]
                 skipped += _narrowed(jobs, self.bits)
             else:
                 jobs, skipped = _with_known_cost(jobs, skipped)
                 target = self._target(model)
+                if _cost(view, {}) <= target:
+                    jobs, skipped = self._without_others(jobs, skipped, MAX_BITS)
                 fixed = _cost(view, _zero_bits(jobs))
-                choices = budget_choices(jobs, target, fixed)
-            plan = _plan(view, jobs, choices, self.exclude)
+                choices = budget_choices(jobs, target, fixed, quantizer)
+            plan = QuantizationPlan(_entries(view, jobs, choices), self.exclude, quantizer.name)
         result, modified, bits = replay(model, jobs, skipped, plan)
         skipped += [
             Skipped(x.name, "the plan does not name it")
@@ -119,6 +145,25 @@ class Quantize:
             if self.target_cost is not None or self.input_shape is not None:
                 raise
         return view_layers(model, Facts(sizes={}), Constants(model)), False
+
+    def _without_others(
+        self, jobs: list[Job], skipped: list[Skipped], bits: int
+    ) -> tuple[list[Job], list[Skipped]]:
+        """Leave out the layers that lie on another quantizer's grid, at `bits` or fewer."""
+        stay = {
+            job.name: job.weight.quantizer
+            for job in jobs
+            if not self.convert
+            and job.weight.quantizer not in ("", self.quantizer)
+            and (job.weight.filter_bits <= bits).all()
+        }
+        notes = [
+            Skipped(x.name, f"it lies on a {stay[job.name]} grid of no more bits already")
+            for job in jobs
+            if job.name in stay
+            for x in job.layers
+        ]
+        return [job for job in jobs if job.name not in stay], skipped + notes
 
     def _target(self, model: onnx.ModelProto) -> float:
         target = parse_target(self.target_cost)  # type: ignore[arg-type]
@@ -142,17 +187,16 @@ def _narrowed(jobs: list[Job], bits: int) -> list[Skipped]:
     ]
 
 
-def _plan(
-    view: LayerView, jobs: list[Job], choices: list[Choice], exclude: tuple[str, ...]
-) -> QuantizationPlan:
+def _entries(
+    view: LayerView, jobs: list[Job], choices: list[Choice]
+) -> tuple[LayerQuantization, ...]:
     entries = {}
     for job, choice in zip(jobs, choices, strict=True):
         bits = tuple(int(b) for b in choice.bits)
         step = tuple(float(s) for s in choice.step)
         for layer in job.layers:
             entries[layer.name] = LayerQuantization(layer.name, bits, step)
-    ordered = tuple(entries[x.name] for x in view.layers if x.name in entries)
-    return QuantizationPlan(ordered, exclude)
+    return tuple(entries[x.name] for x in view.layers if x.name in entries)
 
 
 def _zero_bits(jobs: list[Job]) -> dict[str, Integers]:

@@ -12,11 +12,13 @@ from onnx_esn.errors import PlanError
 from onnx_esn.formats.fake_quant import write_into
 from onnx_esn.graph.constants import Constants
 from onnx_esn.numerics.esn import Integers, filter_bits
-from onnx_esn.numerics.midrise import MAX_BITS, encode
+from onnx_esn.numerics.midrise import MAX_BITS, Floats
+from onnx_esn.numerics.quantizers import QUANTIZERS, Quantizer
 from onnx_esn.passes.annotation import strip_annotation
 from onnx_esn.passes.base import Skipped, copied
 from onnx_esn.passes.quantizable import Job
-from onnx_esn.plans import LayerQuantization, QuantizationPlan
+from onnx_esn.passes.shifting import shift_outputs
+from onnx_esn.plans import LayerQuantization, QuantizationPlan, decode_codes
 
 
 def replay(
@@ -24,13 +26,16 @@ def replay(
 ) -> tuple[onnx.ModelProto, bool, dict[str, Integers]]:
     """Return the quantized copy, whether it differs, and the bits (M,) of each planned layer.
 
-    The bits are those of the largest code: a plan written by hand may grant more than it needs.
-    An annotation that the new weights make wrong is removed.
+    The bits are those of the largest code, as `inspect` finds them in the result: a plan written by
+    hand may grant more than it needs.
+    Codes that an entry carries are written as they are, and its biases added. An annotation that
+    the new weights make wrong is removed.
 
     Raises:
         PlanError: the plan does not fit the model.
     """
     check_plan(plan, jobs, skipped)
+    quantizer = QUANTIZERS[plan.quantizer]
     entries = {entry.layer: entry for entry in plan.layers}
     result, modified = copied(model), False
     constants = Constants(result)
@@ -39,9 +44,13 @@ def replay(
         entry = entries.get(job.name)
         if entry is not None:
             step = np.where(np.asarray(entry.bits) > 0, entry.step, 0.0)
-            codes = encode(job.weight.W, step, entry.bits)
+            codes = _codes(entry, job, step, quantizer)
             modified |= write_into(result, constants, job.layers, job.weight, codes, step)
-            bits.update({layer.name: filter_bits(codes) for layer in job.layers})
+            found = filter_bits(_as_read(codes))
+            bits.update({layer.name: found for layer in job.layers})
+    shifts = {x.layer: np.asarray(x.bias) for x in plan.layers if x.bias is not None}
+    if any(shift.any() for shift in shifts.values()):
+        result, modified = shift_outputs(result, shifts), True
     if modified:
         strip_annotation(result)
     return result, modified, bits
@@ -49,6 +58,9 @@ def replay(
 
 def check_plan(plan: QuantizationPlan, jobs: Sequence[Job], skipped: Sequence[Skipped]) -> None:
     """Raise `PlanError`, naming the layer and what to change, where a plan does not fit a model."""
+    if plan.quantizer not in QUANTIZERS:
+        known = ", ".join(QUANTIZERS)
+        raise PlanError(f"the plan's quantizer {plan.quantizer!r} is not known; there are: {known}")
     of_layer = {layer.name: job for job in jobs for layer in job.layers}
     reasons = {s.node: s.reason for s in skipped}
     entries: dict[str, LayerQuantization] = {}
@@ -62,16 +74,17 @@ def check_plan(plan: QuantizationPlan, jobs: Sequence[Job], skipped: Sequence[Sk
     for name, entry in entries.items():
         for other in of_layer[name].layers:
             twin = entries.get(other.name)
-            if twin is None or (twin.bits, twin.step) != (entry.bits, entry.step):
+            if twin is None or _weights(twin) != _weights(entry):
                 raise PlanError(
                     f"layers {name!r} and {other.name!r} share a weight; the plan must give both "
-                    "the same bits and steps"
+                    "the same bits, steps and codes"
                 )
 
 
 def _check_entry(entry: LayerQuantization, job: Job) -> None:
     filters = job.weight.W.shape[0]
-    for what, values in (("bits", entry.bits), ("step", entry.step)):
+    bias = entry.bits if entry.bias is None else entry.bias
+    for what, values in (("bits", entry.bits), ("step", entry.step), ("bias", bias)):
         if len(values) != filters:
             raise PlanError(
                 f"layer {entry.layer!r} has {filters} filters, but the plan has {len(values)} "
@@ -86,6 +99,49 @@ def _check_entry(entry: LayerQuantization, job: Job) -> None:
             raise PlanError(
                 f"layer {entry.layer!r}, filter {f}: the step must be above 0, not {step:g}"
             )
+    _given_codes(entry, job)
+
+
+def _weights(entry: LayerQuantization) -> tuple[object, ...]:
+    """What an entry says about the layer's weights."""
+    return entry.bits, entry.step, entry.codes
+
+
+def _codes(entry: LayerQuantization, job: Job, step: Floats, quantizer: Quantizer) -> Floats:
+    given = _given_codes(entry, job)
+    return quantizer.encode(job.weight.W, step, entry.bits) if given is None else given
+
+
+def _as_read(codes: Floats) -> Floats:
+    """The codes (M, K) as `detect_grid` reads them: a layer of odd integers alone is mid-rise."""
+    live = codes[codes.any(axis=1)]
+    return codes / 2.0 if (live % 2.0 == 1.0).all() else codes
+
+
+def _given_codes(entry: LayerQuantization, job: Job) -> Floats | None:
+    """The codes (M, K) that an entry carries, None if none; checked against shape and bits."""
+    if entry.codes is None:
+        return None
+    try:
+        codes = decode_codes(entry.codes, job.weight.W.shape)
+    except PlanError as error:
+        raise PlanError(f"layer {entry.layer!r}: {error}") from error
+    odd = (2.0 * codes) % 2.0
+    mixed = (odd != odd[:, :1]).any(axis=1)
+    if mixed.any():
+        raise PlanError(
+            f"layer {entry.layer!r}, filter {mixed.argmax()}: its codes are on no grid, "
+            "neither all half-integers nor all integers"
+        )
+    needed = filter_bits(codes)
+    beyond = needed > np.asarray(entry.bits)
+    if beyond.any():
+        f = int(beyond.argmax())
+        raise PlanError(
+            f"layer {entry.layer!r}, filter {f}: its codes take {needed[f]} bits, "
+            f"and the plan gives it {entry.bits[f]}"
+        )
+    return codes
 
 
 def _unknown(name: str, known: Mapping[str, Job], reasons: Mapping[str, str]) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from onnx_esn.errors import PlanError
+from onnx_esn.plans.codes import decode_codes as decode_codes
+from onnx_esn.plans.codes import encode_codes as encode_codes
 from onnx_esn.plans.pruning import PRUNING_SCHEMA as PRUNING_SCHEMA
 from onnx_esn.plans.pruning import FoldedConstant as FoldedConstant
 from onnx_esn.plans.pruning import GroupEntry as GroupEntry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from onnx_esn.plans.reading import Reader, write_document
 
 QUANTIZATION_SCHEMA = "onnx-esn/quantization-plan/1"
+MID_RISE = "mid-rise"  # what a plan means that names no quantizer
 
 
 @dataclass(frozen=True)
@@ -19,40 +21,61 @@ class LayerQuantization:
         layer: name of the layer's node.
         bits: 0..8 per filter; 0 means that the filter is pruned (all codes 0).
         step: step size Δ per filter; 0 where bits are 0.
+        codes: the codes themselves, as text of `encode_codes`; None: the quantizer's codes of the
+            layer's weights at these bits and steps.
+        bias: what is added to the layer's bias, one number per filter; None: nothing.
     """
 
     layer: str
     bits: tuple[int, ...]
     step: tuple[float, ...]
+    codes: str | None = None
+    bias: tuple[float, ...] | None = None
+
+    def to_entry(self) -> dict[str, Any]:
+        """The fields that say something, in the order of the JSON document."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class QuantizationPlan:
-    """A quantization decision."""
+    """A quantization decision.
+
+    Attributes:
+        layers: what each layer gets; a layer that is not named stays as it is.
+        excluded: the patterns that were excluded, for people.
+        quantizer: whose codes the layers get, `mid-rise` or `mid-tread`.
+    """
 
     layers: tuple[LayerQuantization, ...]
     excluded: tuple[str, ...] = field(default=())
+    quantizer: str = MID_RISE
 
     def to_json(self) -> str:
         """One JSON document, a line per layer."""
         lists: dict[str, list[Any]] = {
-            "layers": [asdict(x) for x in self.layers],
+            "layers": [x.to_entry() for x in self.layers],
             "excluded": list(self.excluded),
         }
-        return write_document(QUANTIZATION_SCHEMA, lists)
+        # Left out where it is the default: then versions that do not know the field read the plan.
+        named = {} if self.quantizer == MID_RISE else {"quantizer": json.dumps(self.quantizer)}
+        return write_document(QUANTIZATION_SCHEMA, lists, named)
 
 
 def read_quantization(document: Mapping[str, Any], read: Reader) -> QuantizationPlan:
     """Build the plan from a parsed document; raises `PlanError`."""
-    read.known(document, ("schema", "layers", "excluded"))
+    read.known(document, ("schema", "layers", "excluded", "quantizer"))
     return QuantizationPlan(
         tuple(
             LayerQuantization(
                 read.text(x, "layer"),
                 tuple(read.integers(x, "bits")),
                 read.numbers(x, "step"),
+                None if x.get("codes") is None else read.text(x, "codes"),
+                None if x.get("bias") is None else read.numbers(x, "bias"),
             )
             for x in read.entries(document, "layers", required=True)
         ),
         read.texts(document, "excluded"),
+        MID_RISE if document.get("quantizer") is None else read.text(document, "quantizer"),
     )

@@ -382,7 +382,7 @@ def test_duplicates_make_duplicates():
     twin_all(model, "b", 2, 3)
 
     def edit(W):
-        W = np.round(W * 64) / 64
+        W = np.round(W * 4096) / 4096
         W[3, 0], W[3, 1] = W[3, 0] + 0.5, W[3, 1] - 0.5
         return W.astype(np.float32)
 

@@ -68,7 +68,7 @@ def test_other_float_widths(dtype, bits):
 
 
 def test_bfloat16():
-    W = helper.make_tensor("W", TensorProto.BFLOAT16, [4, 3], np.arange(12) / 7)
+    W = helper.make_tensor("W", TensorProto.BFLOAT16, [4, 3], np.sqrt(np.arange(12)))
     model = graph(
         [("MatMul", ["x", "W"], ["y"], {})], {"x": ["N", 4]}, {"W": W}, elem=TensorProto.BFLOAT16
     )

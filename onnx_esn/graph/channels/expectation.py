@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 _POOLS = ("AveragePool", "GlobalAveragePool", "MaxPool", "GlobalMaxPool", "Resize", "Upsample")
 _REACH, _NODES = 8.0, 1025  # the grid on which functions are integrated, in standard deviations
-_LARGEST = 1 << 22  # elements of a tensor of moments times grid nodes
+_AT_ONCE, _LARGEST = 64, 1 << 22  # nodes; elements of a tensor of moments times all nodes
 
 
 @dataclass(frozen=True)
@@ -253,24 +253,34 @@ class _Walk:
         e = self.found[root]
         known = ~np.isnan(e.mean) & ~np.isnan(e.variance)
         if not known.any():
-            unknown = np.full((1,) * len(self.shapes[out]), np.nan)
-            return Expectation(unknown, unknown)
-        std = np.sqrt(np.where(known, e.variance, 0.0))
-        mean = np.where(known, e.mean, 0.0)
+            return self._operand(out)  # nothing is known of it either
+        std, mean = np.sqrt(np.where(known, e.variance, 0.0)), np.where(known, e.mean, 0.0)
         grid = np.linspace(-_REACH, _REACH, _NODES)
         weight = np.exp(-0.5 * grid * grid)
         weight /= weight.sum()
         if mean.size * _NODES > _LARGEST:
             raise ValueError("too many channels to integrate at once")
-        column = (-1,) + (1,) * mean.ndim
-        values = self._evaluate(out, root, mean + std * grid.reshape(column))
+        values = self._on_grid(out, root, mean, std, grid)
         at_mean = self._evaluate(out, root, mean)
         first = np.tensordot(weight, values, 1)
-        second = np.tensordot(weight, np.square(values - first), 1)
+        values -= first  # as large as all weights together, in a small model
+        second = np.tensordot(weight, np.square(values, out=values), 1)
         constant = np.broadcast_to(align(std == 0, first.ndim), first.shape)
         first, second = np.where(constant, at_mean, first), np.where(constant, 0.0, second)
         seen = align(known, first.ndim)
         return Expectation(np.where(seen, first, np.nan), np.where(seen, second, np.nan))
+
+    def _on_grid(self, out: str, root: str, mean: Floats, std: Floats, grid: Floats) -> Floats:
+        """The values of `out` at all nodes, a few at a time: each step on the way is as large."""
+        values, column = np.empty(0), grid.reshape((-1,) + (1,) * mean.ndim)
+        for i in range(0, grid.size, _AT_ONCE):
+            part = self._evaluate(out, root, mean + std * column[i : i + _AT_ONCE])
+            if part.shape[0] != len(column[i : i + _AT_ONCE]):
+                raise ValueError("does not depend on its input")
+            if i == 0:
+                values = np.empty((grid.size, *part.shape[1:]))
+            values[i : i + _AT_ONCE] = part
+        return values
 
     def _evaluate(self, name: str, root: str, x: Floats) -> Floats:
         """The value of tensor `name` where `root` has the values `x` (grid nodes first)."""

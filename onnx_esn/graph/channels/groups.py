@@ -13,8 +13,6 @@ from functools import cached_property
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from onnx_esn.graph.bodies import ENTER, flattened, restored
 from onnx_esn.graph.channels.labels import Classes, Labels, Mask, known_locks, make_rectangular
@@ -182,6 +180,7 @@ def _labelled(
         if not _has_unlabelled_layers(propagation):
             break
         known = known_locks(propagation.space, propagation.space.classes())
+        del propagation  # as large as the one that follows
         propagation = propagate(model, constants, facts, RULES, known)
     lock_what_moves(propagation, other, RULES)
     for labels, reason in locks:
@@ -212,15 +211,19 @@ def _groups(p: Propagation, classes: Classes) -> tuple[Group, ...]:
     ]
     if not layers:
         return ()
-    blocks = np.concatenate([np.full(n, i) for i, (_, n, _) in enumerate(layers)])
-    labels = np.concatenate([np.arange(first, first + n) for first, n, _ in layers])
-    of = classes.of[labels]
-    size = len(layers) + len(classes)
-    links = coo_array((np.ones(of.size, np.int8), (blocks, len(layers) + of)), shape=(size, size))
-    _, component = connected_components(links, directed=False)
+    # Layers with a class in common are one group. It goes by the number of its first layer.
+    group_of = np.arange(len(layers))
+    layer_of = np.full(len(classes), -1, np.int32)
+    for i, (first, n, _) in enumerate(layers):
+        of = classes.of[first : first + n]
+        met = np.unique(layer_of[of])
+        joined = np.unique(group_of[met[met >= 0]])
+        group_of[i] = min([i, *joined])
+        group_of[np.isin(group_of, joined)] = group_of[i]
+        layer_of[of] = i
     groups: dict[int, list[int]] = {}
-    for i in range(len(layers)):
-        groups.setdefault(int(component[i]), []).append(i)
+    for i, group in enumerate(group_of):
+        groups.setdefault(int(group), []).append(i)
     names = unique_names(p.model)
     return tuple(
         _group(p, classes, names, [layers[i] for i in members]) for members in groups.values()

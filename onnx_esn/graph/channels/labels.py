@@ -23,6 +23,9 @@ from onnx_esn.graph.movement import compact
 Labels = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+_FEW = 1 << 12
+_AT_ONCE = 1 << 16
+
 
 # By node, and which of its issues it is: the positions that are locked, by reason.
 KnownLocks = dict[tuple[int, int], dict[str, Labels]]
@@ -61,7 +64,7 @@ class LabelSpace:
     def __init__(self, known: KnownLocks | None = None) -> None:
         self.count = 0
         self.settled = np.zeros(1, np.bool_)
-        self._lock_of = np.zeros(1, np.int64)
+        self._lock_of = np.zeros(1, np.int32)
         self.known = known or {}
         self._issues: Counter[int] = Counter()
         self.issued: list[tuple[int, int, int]] = []  # (first label, number, node index)
@@ -73,7 +76,7 @@ class LabelSpace:
         first = self.count + 1
         self.count += n
         self.settled = np.append(self.settled, np.zeros(n, np.bool_))
-        self._lock_of = np.append(self._lock_of, np.zeros(n, np.int64))
+        self._lock_of = np.append(self._lock_of, np.zeros(n, np.int32))
         for reason, offsets in self.known.get((node, self._issues[node]), {}).items():
             self.lock(first + offsets, reason)
         self._issues[node] += 1
@@ -109,7 +112,7 @@ class LabelSpace:
         both = (a > 0) & (b > 0)
         differ = both & (a != b)
         if differ.any():
-            self._edges.append((a[differ], b[differ]))
+            self._edges.append(_distinct(a[differ], b[differ]))
         if not both.all():
             self.lock(a[b == 0], reason)
             self.lock(b[a == 0], reason)
@@ -132,25 +135,37 @@ class LabelSpace:
         number, component = connected_components(graph, directed=False)
         # Label 0 is a component of its own, the first; shift it to -1.
         of = np.asarray(component, np.int64) - 1
-        locked = np.zeros(number - 1, np.bool_)
-        reasons = [""] * (number - 1)
-        for labels, reason in self._locks:
-            for c in np.unique(of[labels]):
-                if not locked[c]:
-                    locked[c] = True
-                    reasons[c] = reason
-        return Classes(of, locked, tuple(reasons))
+        texts = ["", *(reason for _, reason in self._locks)]
+        why = np.zeros(number - 1, np.int32)
+        for i, (labels, _) in enumerate(self._locks, 1):
+            found = of[labels]
+            why[found[why[found] == 0]] = i
+        return Classes(of, why > 0, tuple(map(texts.__getitem__, why)))
+
+
+def _distinct(a: Labels, b: Labels) -> tuple[Labels, Labels]:
+    """Each pair once: where pixels carry labels, every pixel says the same."""
+    if a.size <= _FEW:
+        return a, b
+    parts = [
+        np.unique((a[i : i + _AT_ONCE] << 32) | b[i : i + _AT_ONCE])
+        for i in range(0, a.size, _AT_ONCE)
+    ]
+    pairs = np.unique(np.concatenate(parts))
+    return pairs >> 32, pairs & 0xFFFFFFFF
 
 
 def known_locks(space: LabelSpace, classes: Classes) -> KnownLocks:
     """What is locked, and why: for a second walk that need not follow it."""
     result: KnownLocks = {}
     issues: Counter[int] = Counter()
+    reasons = ["", *sorted(set(classes.reasons) - {""})]
+    code = {reason: i for i, reason in enumerate(reasons)}
+    codes = np.fromiter(map(code.__getitem__, classes.reasons), np.int32, len(classes))
     for first, n, node in space.issued:
-        of = classes.of[first : first + n]
-        reasons = np.array([classes.reasons[c] if classes.locked[c] else "" for c in of])
+        found = codes[classes.of[first : first + n]]
         result[node, issues[node]] = {
-            str(r): np.flatnonzero(reasons == r) for r in np.unique(reasons) if r
+            reasons[i]: np.flatnonzero(found == i) for i in np.unique(found) if i
         }
         issues[node] += 1
     return result
@@ -180,9 +195,10 @@ def make_rectangular(space: LabelSpace, arrays: Sequence[Labels], classes: Class
     """
     while True:
         tied = False
+        movable = np.append(np.where(classes.locked, -1, np.arange(len(classes))), -1)
+        by_label = movable[classes.of]  # what stays is all one
         for x in arrays:
-            of = classes.of[x]
-            of = np.where((of >= 0) & ~classes.locked[of], of, -1)  # what stays is all one
+            of = by_label[x]
             axes = varying_axes(of)
             if len(axes) < 2:
                 continue

@@ -167,14 +167,13 @@ _SLOTS = {BIAS: "bias", MEAN: "running_mean", VAR: "running_var"}
 
 
 def _scaled(rows: Floats, scale: Floats, dtype: np.dtype[np.generic]) -> Floats:
-    """Scale filters (C, K) by (C,). On a mid-rise grid the step takes the factor, so that weights
-    are rounded once and the codes stay readable."""
+    """Scale filters (C, K) by (C,). On a grid the step takes the factor, so that weights are
+    rounded once and the codes stay readable."""
     precision = EPSILON.get(helper.np_dtype_to_tensor_dtype(dtype))
     grid = None if precision is None else detect_grid(rows, precision)
     if grid is None:
         return rows * scale[:, None]
-    step, W_int = grid
-    return (step * scale)[:, None] * W_int
+    return (grid.step * scale)[:, None] * grid.codes
 
 
 def _cast(value: Array, dtype: np.dtype[np.generic]) -> Array:

@@ -37,16 +37,19 @@ class BiasDelta:
         return self.values.reshape((-1,) + (1,) * (self.rank - 1 - self.axis))
 
 
-def add_to_biases(model: onnx.ModelProto, deltas: Mapping[str, BiasDelta]) -> onnx.ModelProto:
+def add_to_biases(
+    model: onnx.ModelProto, deltas: Mapping[str, BiasDelta], *, owned: bool = False
+) -> onnx.ModelProto:
     """A copy of the model with `deltas` added to layers' biases.
 
     Args:
         model: the model.
         deltas: by output tensor of a Conv, ConvTranspose, Gemm or MatMul.
+        owned: nobody else has the model: it is changed instead.
     """
     if not deltas:
         return model
-    with edit(model) as session:
+    with edit(model, owned=owned) as session:
         for output, delta in deltas.items():
             _add(session, session.node(output), delta)
     return session.model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import onnx
 from onnx import helper
 
@@ -13,33 +15,41 @@ from onnx_esn.graph.rewrite.slicing import removed_along
 
 def drop_unused(old: onnx.ModelProto, new: onnx.ModelProto) -> None:
     """Remove what the rewriting left without a reader (and only that)."""
-
-    def readers(model: onnx.ModelProto) -> set[str]:
-        names = {o.name for o in model.graph.output}
-        for node in model.graph.node:
-            names.update(i for i in node.input if i)
-            names.update(captured(node))
-        return names
-
-    used_before = readers(old)
-    while True:
-        used = readers(new)
-        nodes = [
-            n
-            for n in new.graph.node
-            if not any(o in used_before and o not in used for o in n.output)
-            or any(o in used for o in n.output)
-        ]
-        if len(nodes) == len(new.graph.node):
-            break
-        del new.graph.node[:]
-        new.graph.node.extend(nodes)
-    stale = {t.name for t in new.graph.initializer if t.name in used_before and t.name not in used}
+    used_before = set(_reads(old))
+    used = _reads(new)
+    nodes = list(new.graph.node)
+    dropped = set()
+    changed = True
+    while changed:
+        changed = False
+        for i in reversed(range(len(nodes))):
+            outputs = nodes[i].output
+            if (
+                i not in dropped
+                and any(o in used_before and not used[o] for o in outputs)
+                and not any(used[o] for o in outputs)
+            ):
+                dropped.add(i)
+                used.subtract(_node_reads(nodes[i]))
+                changed = True
+    for i in sorted(dropped, reverse=True):
+        del new.graph.node[i]  # one by one: a list that is written anew takes its memory twice
     for names in (new.graph.initializer, new.graph.input):
-        kept = [t for t in names if t.name not in stale]
-        if len(kept) < len(names):
-            del names[:]
-            names.extend(kept)
+        for i in reversed(range(len(names))):
+            if names[i].name in used_before and not used[names[i].name]:
+                del names[i]
+
+
+def _reads(model: onnx.ModelProto) -> Counter[str]:
+    """How often each tensor is read."""
+    used = Counter(o.name for o in model.graph.output)
+    for node in model.graph.node:
+        used.update(_node_reads(node))
+    return used
+
+
+def _node_reads(node: onnx.NodeProto) -> list[str]:
+    return [*(i for i in node.input if i), *captured(node)]
 
 
 def fit_declarations(analysis: Analysis, model: onnx.ModelProto, removed: Mask) -> None:

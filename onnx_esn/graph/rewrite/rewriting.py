@@ -24,7 +24,7 @@ from onnx_esn.graph.rewrite.proof import Proof
 from onnx_esn.graph.rewrite.repair import RepairError, Site, mend
 from onnx_esn.graph.rewrite.slicing import TensorSlice, demands, slice_tensors
 from onnx_esn.graph.shapes import Array, ShapeWalk, describe
-from onnx_esn.graph.stored import add_initializer, without_stored
+from onnx_esn.graph.stored import add_initializer, without_values
 
 
 class RewriteError(Exception):
@@ -67,13 +67,16 @@ def rewrite(analysis: Analysis, removed: Mask) -> Rewritten:
         model = onnx.ModelProto()
         model.CopyFrom(analysis.source)
         return Rewritten(model, ())
-    model = without_stored(analysis.model)
+    model = without_values(analysis.model)
     slicing = slice_tensors(analysis, model, demands(analysis, removed))
     _set_groups(analysis, model, removed)
     _Walk(analysis, model, removed).run()
     drop_unused(analysis.model, model)
     fit_declarations(analysis, model, removed)
-    return Rewritten(model, tuple(slicing.slices))
+    result = onnx.ModelProto()  # a fresh one: `model` still holds what was taken out of it
+    result.CopyFrom(model)
+    slicing.filling.fill(result)
+    return Rewritten(result, tuple(slicing.slices))
 
 
 def _set_groups(analysis: Analysis, model: onnx.ModelProto, removed: Mask) -> None:
@@ -111,8 +114,9 @@ class _Walk:
         self._check_outputs()
         if self.failures:
             raise RewriteError(*self.failures[0], self.failures[1:])
-        del self.model.graph.node[:]
-        self.model.graph.node.extend(nodes)
+        if len(nodes) > len(self.model.graph.node):
+            del self.model.graph.node[:]
+            self.model.graph.node.extend(nodes)
 
     def _visit(self, before: onnx.NodeProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         outputs = list(node.output)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import onnx
@@ -20,9 +21,10 @@ from onnx_esn.graph.channels.labels import Labels, Mask, line
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.hoisting import captured
-from onnx_esn.graph.stored import add_initializer
+from onnx_esn.graph.rewrite.filling import Filling, without
+from onnx_esn.graph.rewrite.filling import Removed as Removed
+from onnx_esn.graph.stored import add_initializer, constant_value
 
-Removed = dict[int, tuple[int, ...]]  # axis → removed indices, ascending
 User = tuple[int, int]  # (node index, input slot)
 
 
@@ -45,10 +47,17 @@ class TensorSlice:
 
 @dataclass
 class Slicing:
-    """What `slice_tensors` did."""
+    """What `slice_tensors` did.
+
+    Attributes:
+        slices: the slices, for the plan.
+        added: tensors that were not there before.
+        filling: large tensors, to be put in when the rewriting is done.
+    """
 
     slices: list[TensorSlice] = field(default_factory=list)
     added: list[onnx.TensorProto] = field(default_factory=list)
+    filling: Filling = field(default_factory=Filling)
 
 
 def removed_along(labels: NDArray[np.int64], removed: Mask, what: str) -> Removed:
@@ -144,9 +153,9 @@ def _push_scales(
 
 
 def slice_tensors(analysis: Analysis, model: onnx.ModelProto, cuts: dict[User, Removed]) -> Slicing:
-    """Apply the cuts to `model`, a copy of the analysed one without its stored tensors.
+    """Apply the cuts to `model`, a copy of the analysed one `without_values`.
 
-    It gets them, cut, and its nodes read what is theirs.
+    It gets its tensors, cut, and its nodes read what is theirs; of large tensors it gets stand-ins.
     """
     work = _Work(analysis, model, cuts)
     constant_nodes = [
@@ -160,9 +169,10 @@ def slice_tensors(analysis: Analysis, model: onnx.ModelProto, cuts: dict[User, R
                 work.settle(name, i)
     for name in list(analysis.constants.initializers):
         work.settle(name, None)
-    model.graph.initializer.extend(
-        work.cut.get(t.name, t) for t in analysis.model.graph.initializer
-    )
+    for tensor in analysis.model.graph.initializer:
+        if tensor.name not in work.cut:
+            work.cut[tensor.name] = work.filling.initializer(tensor, {}, tensor.name)
+        model.graph.initializer.append(work.cut[tensor.name])
     for tensor in work.done.added:
         add_initializer(model, tensor)
     return work.done
@@ -175,6 +185,9 @@ class _Work:
         self.constants, self.node_names = analysis.constants, analysis.names
         self.model, self.cuts = model, dict(cuts)
         self.done = Slicing()
+        self.filling = self.done.filling
+        for node in analysis.model.graph.node:
+            self.filling.keep(node)
         self.users: dict[str, list[User]] = defaultdict(list)
         self.pinned = {o.name for o in model.graph.output}
         for i, node in enumerate(model.graph.node):
@@ -214,17 +227,17 @@ class _Work:
                 for slot, part in pushed.items():
                     self.cuts[producer, slot] = part
                 return
-            value = self._apply(name, cut)
-            if node.op_type == "Constant":
-                del node.attribute[:]
-                node.attribute.append(
-                    helper.make_attribute("value", numpy_helper.from_array(value, name))
-                )
-                self._note(name, cut, users, shared)
-            else:
+            if node.op_type != "Constant":
                 self._copy(name, cut, users)
-            return
-        self.cut[name] = _sliced(self.constants.initializers[name], cut)
+                return
+            old = constant_value(self.constants.producer[name])
+            make = partial(self._made, name, cut, name)
+            value = make() if old is None else self.filling.constant(old, cut, name, make)
+            del node.attribute[:]
+            node.attribute.append(helper.make_attribute("value", value))
+        else:
+            old = self.constants.initializers[name]
+            self.cut[name] = self.filling.initializer(old, cut, name)
         self._note(name, cut, users, shared)
 
     def _copy(self, name: str, cut: Removed, users: list[User]) -> None:
@@ -233,34 +246,20 @@ class _Work:
             fresh += "_"
         self.names.add(fresh)
         if name in self.constants.initializers:
-            tensor = _sliced(self.constants.initializers[name], cut)
-            tensor.name = fresh
+            tensor = self.filling.initializer(self.constants.initializers[name], cut, fresh)
         else:
-            tensor = numpy_helper.from_array(self._apply(name, cut), fresh)
+            old = constant_value(self.constants.producer[name])
+            make = partial(self._made, name, cut, fresh)
+            tensor = make() if old is None else self.filling.made(old, cut, fresh, make)
         self.done.added.append(tensor)
         for node, slot in users:
             self.model.graph.node[node].input[slot] = fresh
         self._note(name, cut, users, shared=True)
 
-    def _apply(self, name: str, cut: Removed) -> NDArray[np.generic]:
-        value = self.constants.value(name)
-        for axis, gone in cut.items():
-            value = np.delete(value, gone, axis)
-        return np.ascontiguousarray(value)
+    def _made(self, name: str, cut: Removed, fresh: str) -> onnx.TensorProto:
+        return numpy_helper.from_array(without(self.constants.value(name), cut), fresh)
 
     def _note(self, name: str, cut: Removed, users: list[User], shared: bool) -> None:
         readers = tuple(sorted({self.node_names[n] for n, _ in users})) if shared else ()
         for axis in sorted(cut):
             self.done.slices.append(TensorSlice(name, axis, cut[axis], readers))
-
-
-def _sliced(tensor: onnx.TensorProto, cut: Removed) -> onnx.TensorProto:
-    value = numpy_helper.to_array(tensor)
-    for axis, gone in cut.items():
-        value = np.delete(value, gone, axis)
-    result = numpy_helper.from_array(np.ascontiguousarray(value), tensor.name)
-    # numpy_helper picks the type from the array; bfloat16 and 4-bit types come back as they were.
-    assert result.data_type == tensor.data_type, tensor.name
-    result.doc_string = tensor.doc_string
-    result.metadata_props.extend(tensor.metadata_props)
-    return result

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,11 +84,15 @@ class Edit:
 
 
 @contextlib.contextmanager
-def edit(model: onnx.ModelProto) -> Iterator[Edit]:
+def edit(model: onnx.ModelProto, *, owned: bool = False) -> Iterator[Edit]:
     """Import a model into GraphSurgeon, and export it when the block ends.
 
     The result is in `Edit.model`; the model passed in is untouched. IR version, operator sets,
     functions, metadata and doc strings are those of the source.
+
+    Args:
+        model: the model.
+        owned: nobody else has it: it becomes the result, and its heavy tensors are not copied.
 
     Raises:
         OperationError: GraphSurgeon cannot carry the model.
@@ -106,7 +110,7 @@ def edit(model: onnx.ModelProto) -> Iterator[Edit]:
             exported = gs.export_onnx(graph, do_type_check=False)
     except Exception as error:
         raise OperationError(f"GraphSurgeon cannot export the model: {error}") from error
-    session.model = _restored(model, exported)
+    session.model = _restored(model, exported, owned)
 
 
 @contextlib.contextmanager
@@ -137,43 +141,70 @@ def _light(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _restored(source: onnx.ModelProto, exported: onnx.ModelProto) -> onnx.ModelProto:
-    model = without_stored(source)
-    del model.graph.node[:]
-    del model.graph.value_info[:]
-    model.graph.node.extend(exported.graph.node)
-    heavy = {t.name: t for t in source.graph.initializer if _is_heavy(t)}
-    model.graph.initializer.extend(heavy.get(t.name, t) for t in exported.graph.initializer)
+def _restored(source: onnx.ModelProto, exported: onnx.ModelProto, owned: bool) -> onnx.ModelProto:
+    nodes = list(source.graph.node)
+    before = {t.name: t for t in source.graph.initializer}
+    tensors = [
+        before[t.name] if t.name in before and _is_heavy(before[t.name]) else t
+        for t in exported.graph.initializer
+    ]
     # GraphSurgeon exports only the tensors that the main graph reads itself.
-    read = {name for node in source.graph.node for name in node.input}
-    inner = {name for node in source.graph.node for name in captured(node)}
-    present = {t.name for t in model.graph.initializer}
-    model.graph.initializer.extend(
+    read = {name for node in nodes for name in node.input}
+    inner = {name for node in nodes for name in captured(node)}
+    present = {t.name for t in tensors}
+    tensors += [
         t
-        for t in source.graph.initializer
+        for t in before.values()
         if t.name not in present and (t.name in inner or t.name not in read)
-    )
-    kept = {n.output[0]: n for n in source.graph.node if n.output}
-    by_name = {n.name: n for n in source.graph.node if n.name}
-    for node in model.graph.node:
-        before = (kept.get(node.output[0]) if node.output else None) or by_name.get(node.name)
-        if before is not None and before.op_type == node.op_type:
-            _restore_node(before, node)
-    before_tensors = {t.name: t for t in source.graph.initializer}
-    for tensor in model.graph.initializer:
-        old = before_tensors.get(tensor.name)
-        if old is not None:
+    ]
+    for tensor in tensors:
+        old = before.get(tensor.name)
+        if old is not None and tensor is not old:
             if old.HasField("doc_string"):
                 tensor.doc_string = old.doc_string
             if not tensor.metadata_props:
                 tensor.metadata_props.extend(old.metadata_props)
+    if owned:
+        model = source
+        del model.graph.node[:]
+        _store(model, before, tensors)
+    else:
+        model = without_stored(source, nodes=False)
+        model.graph.initializer.extend(tensors)
+    del model.graph.value_info[:]
+    model.graph.node.extend(exported.graph.node)
+    kept = {n.output[0]: n for n in nodes if n.output}
+    by_name = {n.name: n for n in nodes if n.name}
+    for node in model.graph.node:
+        same = (kept.get(node.output[0]) if node.output else None) or by_name.get(node.name)
+        if same is not None and same.op_type == node.op_type:
+            _restore_node(same, node)
     # A default value that is gone must not turn its input into one that has to be fed.
     stored = {t.name for t in model.graph.initializer}
-    for info in [i for i in model.graph.input if i.name in before_tensors.keys() - stored]:
+    for info in [i for i in model.graph.input if i.name in before.keys() - stored]:
         model.graph.input.remove(info)
     if source.ir_version < 4:
         _declare(model)
     return model
+
+
+def _store(
+    model: onnx.ModelProto,
+    before: Mapping[str, onnx.TensorProto],
+    tensors: Sequence[onnx.TensorProto],
+) -> None:
+    """Store these tensors in their order; what is stored `before` and among them stays in place."""
+    place = {t.name: i for i, t in enumerate(tensors)}
+    for tensor in tensors:
+        old = before.get(tensor.name)
+        if old is None:
+            model.graph.initializer.append(tensor)
+        elif old is not tensor:
+            old.CopyFrom(tensor)
+    for i in reversed(range(len(model.graph.initializer))):
+        if model.graph.initializer[i].name not in place:
+            del model.graph.initializer[i]
+    model.graph.initializer.sort(key=lambda t: place[t.name])
 
 
 def _restore_node(before: onnx.NodeProto, node: onnx.NodeProto) -> None:

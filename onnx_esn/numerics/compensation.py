@@ -1,0 +1,169 @@
+"""Rounding to codes with error compensation: the error of one weight is made good by the others.
+
+A filter w (d,) whose inputs have second moments H (d, d) makes the squared output error
+(w − ŵ)ᵀ H (w − ŵ). Plain rounding minimises ‖w − ŵ‖², blind to inputs that go together.
+
+1. *Sequential rounding*: weights are rounded one after another, the loudest input first; what that
+   adds to the output error is taken back, in the least-squares sense, by those still free. With
+   UᵀU = H⁻¹ (U upper triangular): w_j −= (w_i − ŵ_i)·U_ij/U_ii for j > i.
+2. *Coordinate descent*: each code in turn becomes the best one given all others,
+   c_i ← round(c_i − (H(ŵ − w))_i/(H_ii·Δ)). The error cannot grow.
+3. *Step refit*: for codes c the best step is Δ = wᵀHc / cᵀHc.
+
+Step 1 is done for several Δ around the one of least ‖w − ŵ‖², and the best goes on to 2 and 3.
+
+Sources: Frantar et al. (2023), "GPTQ", for 1 (Babai's nearest plane, in the words of lattices);
+Zhang et al. (2024), "COMQ", for 2 and 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_esn.numerics.midrise import Floats
+from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
+
+# Of the mean of H's diagonal, added to it: singular moments still leave one best rounding.
+DAMPING = 1e-3
+# Steps that are tried, relative to the one of least ‖w − ŵ‖².
+FACTORS = tuple(float(f) for f in np.geomspace(0.6, 1.45, 12))
+SWEEPS = 4
+_BLOCK = 64  # inputs between two products with matrices
+_AT_ONCE = 1 << 23  # weights
+
+Array = npt.NDArray[Any]
+
+
+def compensated_codes(
+    W: npt.ArrayLike,
+    H: npt.ArrayLike,
+    bits: npt.ArrayLike,
+    *,
+    quantizer: Quantizer = MID_RISE,
+    factors: tuple[float, ...] = FACTORS,
+    sweeps: int = SWEEPS,
+    damping: float = DAMPING,
+) -> tuple[Floats, Floats]:
+    """Return codes W_int (G, m, d) and steps Δ (G, m) of little error (w − ŵ)ᵀ H (w − ŵ).
+
+    Args:
+        W: filters (G, m, d): m filters in each of G groups, which read d inputs.
+        H: second moments (G, d, d) of the inputs, symmetric and positive semidefinite.
+        bits: 0 … 8, (G, m) or a scalar; codes and step are 0 where it is 0 and where w is.
+        quantizer: the grid.
+        factors: steps to try, relative to the quantizer's own.
+        sweeps: rounds of coordinate descent and refit.
+        damping: share of H's mean diagonal that is added to it.
+
+    Raises:
+        VerificationError: a weight is not finite.
+    """
+    W, H = np.asarray(W, np.float64), _damped(np.asarray(H, np.float64), damping)
+    G, m, d = W.shape
+    b = np.broadcast_to(np.asarray(bits, np.int64), (G, m))
+    step = quantizer.optimal_step(W.reshape(-1, d), b.reshape(-1)).reshape(G, m)
+    top = np.where(step > 0, quantizer.top_code(b), 0.0)
+    # The loudest input first, so that its error can be made good by the most.
+    order = np.argsort(-np.einsum("gii->gi", H), axis=1, kind="stable")
+    g = np.arange(G)[:, None]
+    H = H[g[:, :, None], order[:, :, None], order[:, None, :]]
+    W = np.take_along_axis(W, order[:, None, :], axis=2)
+    U = np.linalg.cholesky(np.linalg.inv(H)).transpose(0, 2, 1)
+    unit = np.ascontiguousarray(U / np.einsum("gii->gi", U)[:, :, None], np.float32)
+    codes, delta = np.empty((G, m, d)), np.empty((G, m))
+    size = max(1, _AT_ONCE // (G * d * len(factors)))
+    for first in range(0, m, size):
+        part = slice(first, first + size)
+        rounder = _Rounder(W[:, part], H, top[:, part], quantizer)
+        start = rounder.best_start(unit, np.where(step > 0, step, 1.0)[:, part], factors)
+        codes[:, part], delta[:, part] = rounder.descend(start, sweeps)
+    back = np.argsort(order, axis=1, kind="stable")
+    codes = np.take_along_axis(codes, back[:, None, :], axis=2)
+    live = codes.any(axis=2)
+    return codes, np.where(live, delta, 0.0)
+
+
+class _Rounder:
+    """Filters (G, k, d) of which codes are sought, with the moments of their inputs."""
+
+    def __init__(self, W: Floats, H: Floats, top: Floats, quantizer: Quantizer) -> None:
+        self.H, self.WH, self.top, self.quantizer = H, W @ H, top, quantizer
+        self.W = W
+        self.H32 = H.astype(np.float32)
+
+    def best_start(self, U: Array, step: Floats, factors: tuple[float, ...]) -> Floats:
+        """Codes (G, k, d) of sequential rounding at the best of the steps tried."""
+        G, k, d = self.W.shape
+        F = len(factors)
+        steps = (step[..., None] * np.asarray(factors)).reshape(G, k * F)
+        V = np.repeat(self.W, F, axis=1) / steps[..., None]
+        V = np.ascontiguousarray(V.transpose(0, 2, 1), np.float32)
+        top = np.repeat(self.top, F, axis=1).astype(np.float32)
+        C = self._sequential(V, U, top).transpose(0, 2, 1)
+        CH = (C @ self.H32).reshape(G, k, F, d)
+        C = C.reshape(G, k, F, d)
+        a = np.einsum("gkd,gkfd->gkf", self.WH, C)
+        q = np.einsum("gkfd,gkfd->gkf", CH, C, dtype=np.float64)
+        # With its best step the error is wᵀHw − a²/q.
+        gain = np.where((a > 0) & (q > 0), a * a / np.where(q > 0, q, 1.0), -1.0)
+        best = gain.argmax(axis=2)[..., None, None]
+        return np.take_along_axis(C, best, axis=2)[:, :, 0].astype(np.float64)
+
+    def descend(self, C: Floats, sweeps: int) -> tuple[Floats, Floats]:
+        """Codes (G, k, d) and steps (G, k) after some rounds."""
+        delta = self._refit(C)
+        for _ in range(sweeps):
+            C = self._sweep(C, delta)
+            delta = self._refit(C)
+        return C, delta
+
+    def _sequential(self, V: Array, U: Array, top: Array) -> Array:
+        """Round V (G, d, r), which is overwritten; U (G, d, d) has a unit diagonal."""
+        d = V.shape[1]
+        C = np.empty_like(V)
+        for s in range(0, d, _BLOCK):
+            e = min(s + _BLOCK, d)
+            errors = np.empty((V.shape[0], e - s, V.shape[2]), V.dtype)
+            for i in range(s, e):
+                C[:, i] = self.quantizer.round_codes(V[:, i], top)
+                errors[:, i - s] = error = V[:, i] - C[:, i]
+                V[:, i + 1 : e] -= U[:, i, i + 1 : e, None] * error[:, None]
+            V[:, e:] -= U[:, s:e, e:].transpose(0, 2, 1) @ errors
+        return C
+
+    def _sweep(self, C: Floats, delta: Floats) -> Floats:
+        """One round over all codes (G, k, d), each made the best given the others."""
+        d = C.shape[2]
+        R = C @ self.H - self.WH / delta[..., None]  # half the gradient, in units of the step
+        R = np.ascontiguousarray(R.transpose(0, 2, 1), np.float32)
+        T = np.ascontiguousarray(C.transpose(0, 2, 1), np.float32)
+        top = self.top.astype(np.float32)
+        weight = 1.0 / np.einsum("gii->gi", self.H32)[..., None]
+        for s in range(0, d, _BLOCK):
+            e = min(s + _BLOCK, d)
+            changes = np.empty((R.shape[0], e - s, R.shape[2]), np.float32)
+            for i in range(s, e):
+                new = self.quantizer.round_codes(T[:, i] - R[:, i] * weight[:, i], top)
+                changes[:, i - s] = change = new - T[:, i]
+                T[:, i] = new
+                R[:, s:e] += self.H32[:, i, s:e, None] * change[:, None]
+            rest = self.H32[:, :, s:e] @ changes
+            rest[:, s:e] = 0  # done on the way
+            R += rest
+        return np.asarray(T.transpose(0, 2, 1), np.float64)
+
+    def _refit(self, C: Floats) -> Floats:
+        a = np.einsum("gkd,gkd->gk", self.WH, C)
+        q = np.einsum("gkd,gkd->gk", C @ self.H, C)
+        sound = (a > 0) & (q > 0)
+        return np.where(sound, a / np.where(sound, q, 1.0), 1.0)
+
+
+def _damped(H: Floats, damping: float) -> Floats:
+    """H with a share of its mean diagonal on top; the identity where a group's inputs are dead."""
+    mean = np.einsum("gii->gi", H).mean(axis=1)
+    extra = np.where(mean > 0, damping * mean, 1.0)
+    return np.asarray(H + extra[:, None, None] * np.eye(H.shape[1]))

@@ -1,0 +1,126 @@
+"""Better codes for a quantization that is decided: rounding errors that make each other good.
+
+Bits stay as the plan has them. Layer after layer, codes and steps are chosen for the outputs that
+the float model has, given the inputs that the quantized layers before it send
+(`layerwise.walk`, `numerics.compensation`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from onnx_esn.calibration import CalibrationSet
+from onnx_esn.formats.fake_quant import quantized_values
+from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.number_formats import round_to
+from onnx_esn.graph.shapes import Facts
+from onnx_esn.numerics.esn import filter_bits
+from onnx_esn.numerics.midrise import Floats
+from onnx_esn.numerics.quantizers import QUANTIZERS
+from onnx_esn.passes.base import PassResult, Skipped
+from onnx_esn.passes.layer_costs import view_layers
+from onnx_esn.passes.layerwise.solvers import Refit, Round
+from onnx_esn.passes.layerwise.walk import WalkOptions, walk
+from onnx_esn.passes.quantizable import Job, find_jobs
+from onnx_esn.passes.quantization_replay import replay
+from onnx_esn.plans import LayerQuantization, QuantizationPlan, encode_codes
+
+
+@dataclass(frozen=True)
+class Compensate:
+    """Carry out a quantization plan with error-compensated codes.
+
+    `details` of the result: `compensated_layers`, and in `solver` the walk's options.
+
+    Attributes:
+        plan: bits and steps for the model that the pass is called with.
+        images: the calibration set.
+        reference: the float model whose outputs are wanted; None: the model itself.
+        options: how to gather statistics.
+    """
+
+    plan: QuantizationPlan
+    images: CalibrationSet
+    reference: onnx.ModelProto | None = None
+    options: WalkOptions = field(default_factory=WalkOptions)
+
+    def __call__(self, model: onnx.ModelProto) -> PassResult:
+        """Return the quantized model, and the plan with its codes and biases.
+
+        Raises:
+            PlanError: the plan does not fit the model.
+            OnnxEsnError: see `walk`.
+        """
+        view = view_layers(model, Facts(sizes={}), Constants(model))
+        jobs, skipped = find_jobs(model, view)
+        entries = {entry.layer: entry for entry in self.plan.layers}
+        solver = Round(
+            {name: np.asarray(entry.bits) for name, entry in entries.items()},
+            Refit(),
+            QUANTIZERS[self.plan.quantizer],
+        )
+        chosen, notes = _compensable(jobs, entries)
+        reference = self.reference or model
+        # Layers that are not followed have their plain codes while the others are solved.
+        start, _, _ = replay(model, jobs, skipped, self._without(chosen))
+        solutions, missed = walk(start, reference, self.images, solver, list(chosen), self.options)
+        for name, solution in solutions.items():
+            new = _settled(chosen[name], entries[name], solver, solution.shift)
+            if new is not None:
+                entries[name] = new
+            else:
+                notes.append(Skipped(name, "its type cannot hold compensated codes apart"))
+        plan = replace(self.plan, layers=tuple(entries[x.layer] for x in self.plan.layers))
+        result, modified, bits = replay(model, jobs, skipped, plan)
+        notes += [Skipped(s.node, f"rounded to nearest: {s.reason}") for s in missed]
+        details: dict[str, Any] = {"compensated_layers": len(solutions), "bits": bits}
+        return PassResult(result, modified, tuple(notes), plan, details)
+
+    def _without(self, names: dict[str, Job]) -> QuantizationPlan:
+        kept = tuple(entry for entry in self.plan.layers if entry.layer not in names)
+        return replace(self.plan, layers=kept)
+
+
+def _compensable(
+    jobs: list[Job], entries: dict[str, LayerQuantization]
+) -> tuple[dict[str, Job], list[Skipped]]:
+    """Jobs by layer name; without what lies on its grid already, and weights of several layers."""
+    found: dict[str, Job] = {}
+    notes: list[Skipped] = []
+    for job in jobs:
+        entry = entries.get(job.name)
+        if entry is None or entry.codes is not None:
+            continue
+        if len(job.layers) > 1:
+            reason = "rounded to nearest: its weight is shared by several layers"
+            notes.append(Skipped(job.name, reason))
+        elif job.weight.step is None or (job.weight.filter_bits > entry.bits).any():
+            found[job.name] = job
+    return found, notes
+
+
+def _settled(
+    job: Job, entry: LayerQuantization, solver: Round, shift: Floats
+) -> LayerQuantization | None:
+    """The entry with codes, in numbers of the stored type; None where that blurs them."""
+    codes, data_type = solver.codes[job.name], job.weight.type
+    step = solver.step[job.name]
+    step = round_to(step, TensorProto.FLOAT if data_type == TensorProto.DOUBLE else data_type)
+    bits = filter_bits(codes)
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = quantized_values(job.weight, codes, step)
+        again = solver.quantizer.encode(stored, step, bits) if np.isfinite(stored).all() else None
+    if again is None or not np.array_equal(again, codes):
+        return None
+    return LayerQuantization(
+        entry.layer,
+        tuple(int(b) for b in bits),
+        tuple(float(s) for s in np.where(bits > 0, step, 0.0)),
+        encode_codes(codes),
+        tuple(float(s) for s in shift),
+    )
