@@ -70,8 +70,9 @@ def inspect(out: Output, model: Path, groups: bool, ratios_out: Path | None, **g
 @options.plan_options("Replay a plan, or follow a file of ratios.")
 @options.layers_options
 @options.images_options(required=False)
+@click.option("--refit/--no-refit", default=True, help="Refit weights on the images (default).")
 @options.shape_option
-@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
+@options.run_options
 def prune(
     out: Output,
     model: Path,
@@ -83,7 +84,8 @@ def prune(
     from onnx_esn import verbs
 
     source = open_model(model, output, plan_out, plan=given["plan"])
-    result = verbs.prune(source, **given)
+    with out.progress() as progress:
+        result = verbs.prune(source, progress=progress, **given)
     finish(out, "prune", result, source, output, plan_out)
 
 
@@ -110,6 +112,8 @@ def recalibrate(out: Output, model: Path, output: Path, images: Path, **given: A
 @options.model_argument
 @options.output_option
 @options.bits_options
+@options.method_option
+@options.effort_option
 @options.quantizer_option
 @options.plan_options("Replay a plan.")
 @options.images_options(required=False)
@@ -152,6 +156,18 @@ def annotate(out: Output, model: Path, output: Path, **given: Any) -> None:
 @options.output_option
 @options.images_options(required=True)
 @options.bits_options
+@options.effort_option
+@click.option(
+    "--channels/--no-channels", default=True, help="Meet --target-cost by pruning too (default)."
+)
+@click.option(
+    "--method",
+    default="compensated",
+    show_default=True,
+    type=click.Choice(["compensated", "nearest"]),
+    help="Codes that make each other's errors good, or plain rounding.",
+)
+@options.quantizer_option
 @options.prune_options
 @options.layers_options
 @options.labels_option
@@ -167,7 +183,7 @@ def compress(
     report: Path | None,
     **given: Any,
 ) -> None:
-    """Prune, recalibrate, quantize, recalibrate, annotate; compare before and after."""
+    """Prune, quantize and annotate for a budget; compare before and after."""
     from onnx_esn import pipeline, verbs
     from onnx_esn.graph.model_file import write_text
     from onnx_esn.report.summaries import result_document, summary

@@ -118,14 +118,14 @@ prune_options = stacked(
         "--criterion",
         default="signal-norm",
         show_default=True,
-        help="What ranks filters: signal-norm, effective-norm, output-variance, l1-norm, bn-scale.",
+        help="What ranks filters: signal-norm, effective-norm, output-variance, l1-norm, bn-scale, "
+        "or reconstruction (what the outputs lose; needs images).",
     ),
     click.option(
         "--scope",
-        default="layer",
-        show_default=True,
         type=click.Choice(["global", "layer"]),
-        help="The same share of every group, or all filters ranked together.",
+        help="All filters ranked together, or the same share of every group (the default, but for "
+        "--criterion reconstruction --target-macs).",
     ),
     click.option(
         "--round-to", default=1, show_default=True, type=click.IntRange(1), help="Width multiple."
@@ -162,7 +162,9 @@ evaluation_option = click.option(
 )
 bits_options = stacked(
     click.option("--bits", type=int, help="Bits of every filter, 1..8."),
-    click.option("--target-cost", metavar="P", help="ESN'_d to reach: 10%, 1.2G; 0..8 bits each."),
+    click.option(
+        "--target-cost", metavar="P", help="ESN'_d to reach: 10%, 1.2G; each filter its own bits."
+    ),
 )
 quantizer_option = click.option(
     "--quantizer",
@@ -170,6 +172,18 @@ quantizer_option = click.option(
     show_default=True,
     type=click.Choice(["mid-rise", "mid-tread"]),
     help="Without or with a level at zero; a plan says for itself.",
+)
+method_option = click.option(
+    "--method",
+    type=click.Choice(["compensated", "nearest"]),
+    help="Codes that make each other's errors good (the default with images), or plain rounding.",
+)
+effort_option = click.option(
+    "--effort",
+    default="balanced",
+    show_default=True,
+    type=click.Choice(["fast", "balanced", "thorough"]),
+    help="How much is tried to meet --target-cost: about 6, 15 or 50 passes over the images.",
 )
 labels_option = click.option(
     "--labels", type=click.Path(path_type=Path), help="CSV with file,label."

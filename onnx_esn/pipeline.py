@@ -1,4 +1,4 @@
-"""compress: prune, recalibrate, quantize, recalibrate, annotate, compare."""
+"""compress: prune, refit, quantize, annotate, compare."""
 
 from __future__ import annotations
 
@@ -16,10 +16,21 @@ from onnx_esn.evaluation import Comparison, evaluate
 from onnx_esn.passes.annotation import Annotate
 from onnx_esn.passes.base import Pass, PassResult
 from onnx_esn.passes.bit_budget import QuantizeToBudget
+from onnx_esn.passes.compensated import CompensatedQuantization
+from onnx_esn.passes.layerwise.walk import WalkOptions
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize
 from onnx_esn.passes.recalibration import Recalibrate
-from onnx_esn.verbs import InputShape, Model, Progress, named_shapes, open_images, opened_plain
+from onnx_esn.passes.reconstruction import Reconstruct
+from onnx_esn.verbs import (
+    InputShape,
+    Model,
+    Progress,
+    check_method,
+    named_shapes,
+    open_images,
+    opened_plain,
+)
 
 Stage = tuple[str, PassResult]
 # Share of the images that `compress` keeps for its closing figures.
@@ -57,8 +68,12 @@ def compress(
     target_macs: str | float | None = None,
     bits: int | None = None,
     target_cost: str | float | None = None,
+    method: str = "compensated",
+    effort: str = "balanced",
+    channels: bool = True,
+    quantizer: str = "mid-rise",
     criterion: str = "signal-norm",
-    scope: str = "layer",
+    scope: str | None = None,
     round_to: int = 1,
     min_width: int = 1,
     exact: bool = False,
@@ -75,7 +90,10 @@ def compress(
     latency: bool = True,
     progress: Progress | None = None,
 ) -> CompressionResult:
-    """Prune, recalibrate, quantize, recalibrate, annotate; then compare on held-out images.
+    """Prune, quantize, annotate; then compare on held-out images.
+
+    With a `target_cost` alone, widths and bits are decided together (`passes.allocation`). With
+    `ratio` or `target_macs` the model is pruned first, and bits take what is left of the cost.
 
     Args:
         model: path or model.
@@ -86,7 +104,13 @@ def compress(
             taken over instead of pruning again.
         ratio, target_macs: how much to prune (at most one; none: no pruning).
         exact: first remove what changes nothing.
-        bits, target_cost: how to quantize (exactly one). A percentage refers to the input model.
+        bits, target_cost: how to quantize. A percentage refers to the input model. With both, every
+            filter has as many bits, and channels go until the cost is met.
+        method: "compensated", or "nearest": plain rounding, then recalibration (one of bits and
+            target_cost).
+        effort: "fast", "balanced" or "thorough": how much is tried to meet `target_cost`.
+        channels: whether `target_cost` may be met by removing channels too.
+        quantizer: "mid-rise", or "mid-tread" for comparison.
         criterion, scope, round_to, min_width, absorb: see `Prune`.
         only, exclude: see `Prune`; the same layers are not quantized.
         input_shape: sizes of dynamic axes.
@@ -99,8 +123,7 @@ def compress(
     """
     if ratio is not None and target_macs is not None:
         raise OptionError("give one of ratio and target_macs, not both")
-    if (bits is None) == (target_cost is None):
-        raise OptionError("say how to quantize: one of bits or target_cost")
+    check_method(method, bits, target_cost)
     source = opened_plain(model)
     dataset, held = _image_sets(source, images, eval_images, recipe, labels)
     shapes = named_shapes(source, input_shape)
@@ -119,6 +142,9 @@ def compress(
         return result
 
     lossy = bool(ratio) or target_macs is not None
+    walk = WalkOptions(batch_size=batch_size, threads=threads, progress=progress)
+    compensated = method == "compensated"
+    only, exclude = tuple(only), tuple(exclude)
     if pruned is None and (lossy or exact):
         pruner = Prune(
             ratio=ratio,
@@ -127,8 +153,8 @@ def compress(
             scope=scope,
             round_to=round_to,
             min_width=min_width,
-            only=tuple(only),
-            exclude=tuple(exclude),
+            only=only,
+            exclude=exclude,
             exact=exact,
             absorb=absorb,
             images=dataset,
@@ -136,19 +162,43 @@ def compress(
             batch_size=batch_size,
         )
         if run("prune", pruner).modified and lossy:
-            run("recalibrate", _towards(source, dataset, batch_size, threads, progress))
-    quantizer = Quantize(
-        bits=bits,
-        target_cost=target_cost,
-        only=tuple(only),
-        exclude=tuple(exclude),
-        reference=source,
-        input_shape=shapes,
-    )
-    quantized = run("quantize", QuantizeToBudget(quantizer, shapes))
-    if quantized.details["pruned_filters"]:
-        run("remove zero filters", RemoveZeroFilters(shapes))
-    run("recalibrate", _towards(source, dataset, batch_size, threads, progress))
+            if compensated:
+                run("refit", Reconstruct(dataset, source, exclude, only, walk))
+            else:
+                run("recalibrate", _towards(source, dataset, batch_size, threads, progress))
+    if compensated:
+        quantization = CompensatedQuantization(
+            dataset,
+            bits=bits,
+            target_cost=target_cost,
+            prune=channels and not lossy,
+            effort=effort,
+            only=only,
+            exclude=exclude,
+            round_to=round_to,
+            min_width=min_width,
+            reference=source,
+            cost_of=source,
+            quantizer=quantizer,
+            input_shape=shapes,
+            walk=walk,
+        )
+        stages += quantization.stages(current)
+        current = stages[-1][1].model
+    else:
+        quantizer_pass = Quantize(
+            bits=bits,
+            target_cost=target_cost,
+            only=only,
+            exclude=exclude,
+            reference=source,
+            input_shape=shapes,
+            quantizer=quantizer,
+        )
+        quantized = run("quantize", QuantizeToBudget(quantizer_pass, shapes))
+        if quantized.details["pruned_filters"]:
+            run("remove zero filters", RemoveZeroFilters(shapes))
+        run("recalibrate", _towards(source, dataset, batch_size, threads, progress))
     run("annotate", Annotate(shapes))
     comparison = None
     if held is not None:

@@ -19,12 +19,17 @@ from onnx_esn.passes.absorption import ON_AVERAGE
 from onnx_esn.passes.annotation import Annotate, strip_annotation
 from onnx_esn.passes.base import Pass, PassResult, copied
 from onnx_esn.passes.bit_budget import QuantizeToBudget
+from onnx_esn.passes.compensated import CompensatedQuantization
+from onnx_esn.passes.layerwise.walk import WalkOptions
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize
 from onnx_esn.passes.recalibration import Recalibrate
+from onnx_esn.passes.reconstruction import Reconstruct
 from onnx_esn.plans import PruningPlan, PruningRatios, QuantizationPlan, load_pruning
 
 log = logging.getLogger(__name__)
+
+METHODS = ("compensated", "nearest")
 
 Model = onnx.ModelProto | str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]
@@ -64,7 +69,7 @@ def prune(
     target_macs: str | float | None = None,
     plan: PruningPlan | PruningRatios | str | Path | None = None,
     criterion: str = "signal-norm",
-    scope: str = "layer",
+    scope: str | None = None,
     round_to: int = 1,
     min_width: int = 1,
     only: Sequence[str] = (),
@@ -73,12 +78,27 @@ def prune(
     absorb: str = "mean",
     images: Source | None = None,
     recipe: str | Path | Recipe | None = None,
+    refit: bool = True,
     input_shape: InputShape | None = None,
     batch_size: int = 64,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> PassResult:
-    """Remove filters; see `onnx_esn.passes.pruning.Prune` for the arguments."""
+    """Remove filters, and refit what is left where images are given.
+
+    Args:
+        model: path or model.
+        images, recipe: the calibration set.
+        refit: whether weights and biases are refitted to the input model's outputs on the images,
+            see `onnx_esn.passes.reconstruction.Reconstruct`.
+        input_shape: sizes of dynamic axes.
+        ratio, target_macs, plan, criterion, scope, round_to, min_width, only, exclude, exact,
+            absorb: see `onnx_esn.passes.pruning.Prune`.
+        batch_size, threads, progress: for the images.
+    """
     loaded = opened(model)
     decided = None if plan is None else load_pruning(plan)
+    dataset = open_images(loaded, images, recipe)
     step = Prune(
         ratio=ratio,
         target_macs=target_macs,
@@ -91,7 +111,7 @@ def prune(
         exclude=tuple(exclude),
         exact=exact,
         absorb=absorb,
-        images=open_images(loaded, images, recipe),
+        images=dataset,
         input_shapes=named_shapes(loaded, input_shape),
         batch_size=batch_size,
     )
@@ -103,7 +123,15 @@ def prune(
         else:
             why = "no filter may go; the notes say what keeps them"
         log.warning("nothing was removed: %s", why)
-    return result
+    lossy = asked or isinstance(decided, PruningPlan)
+    if dataset is None or not refit or not result.modified or not lossy:
+        return result
+    walk = WalkOptions(batch_size=batch_size, threads=threads, progress=progress)
+    source = standard_form(loaded)
+    again = Reconstruct(dataset, source, tuple(exclude), tuple(only), walk)(result.model)
+    details = {**result.details, **again.details}
+    skipped = tuple(dict.fromkeys((*result.skipped, *again.skipped)))
+    return PassResult(again.model, True, skipped, result.plan, details)
 
 
 def recalibrate(
@@ -144,6 +172,8 @@ def quantize(
     reference: Model | None = None,
     cost_of: onnx.ModelProto | None = None,
     quantizer: str = "mid-rise",
+    method: str | None = None,
+    effort: str = "balanced",
     format: str = "fake",
     input_shape: InputShape | None = None,
     batch_size: int = 64,
@@ -159,6 +189,9 @@ def quantize(
         reference: what to recalibrate towards; None: the input model.
         cost_of: the model a percentage in `target_cost` refers to; None: the input model.
         quantizer: "mid-rise", or "mid-tread" for comparison; a plan says for itself.
+        method: "compensated": bits by measured losses, codes that make each other's errors good;
+            the default with images. "nearest": plain rounding, then recalibration.
+        effort: "fast", "balanced" or "thorough", for a compensated `target_cost`.
         format: "fake", the one format there is: float weights on the grid.
         input_shape: sizes of dynamic axes.
         batch_size, threads, progress: for the images.
@@ -168,6 +201,31 @@ def quantize(
     loaded = opened_plain(model)
     dataset = open_images(loaded, images, recipe)
     shapes = named_shapes(loaded, input_shape)
+    towards = loaded if reference is None else opened_plain(reference)
+    method = method or ("nearest" if dataset is None or plan is not None else "compensated")
+    if method == "compensated" and plan is None:
+        check_method(method, bits, target_cost)
+        if dataset is None:
+            raise OptionError("method compensated needs images (--images)")
+        return _changed(
+            CompensatedQuantization(
+                dataset,
+                bits=bits,
+                target_cost=target_cost,
+                effort=effort,
+                only=tuple(only),
+                exclude=tuple(exclude),
+                reference=towards,
+                cost_of=cost_of,
+                quantizer=quantizer,
+                input_shape=shapes,
+                walk=WalkOptions(batch_size=batch_size, threads=threads, progress=progress),
+            ),
+            loaded,
+        )
+    if method != "nearest":
+        check_method(method, bits, target_cost)
+        raise OptionError("a plan has its codes: method compensated does not go with it")
     step = QuantizeToBudget(
         Quantize(
             bits=bits,
@@ -193,7 +251,6 @@ def quantize(
         skipped += [s for s in zero.skipped if ON_AVERAGE in s.reason]
     final = zero.model
     if dataset is not None:
-        towards = loaded if reference is None else opened_plain(reference)
         back = Recalibrate(
             dataset,
             reference=towards,
@@ -207,6 +264,17 @@ def quantize(
     return PassResult(
         final, result.modified or final != loaded, tuple(skipped), result.plan, details
     )
+
+
+def check_method(method: str, bits: int | None, target_cost: object) -> None:
+    """Raise `OptionError` where a method is unknown, or is not told how to quantize."""
+    if method not in METHODS:
+        known = ", ".join(METHODS)
+        raise OptionError(f"method {method!r} is not known; there are: {known}")
+    if bits is None and target_cost is None:
+        raise OptionError("say how to quantize: bits or target_cost")
+    if method == "nearest" and bits is not None and target_cost is not None:
+        raise OptionError("say how to quantize: one of bits or target_cost")
 
 
 def annotate(model: Model, *, input_shape: InputShape | None = None) -> PassResult:

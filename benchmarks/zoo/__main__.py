@@ -61,7 +61,7 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 @click.option("--seed", default=0)
 @click.option("--limit", default=300.0, help="Seconds for one model.")
 @click.option("--jobs", default=1)
-@click.option("--again", default="none", type=click.Choice(["none", "bad", "all"]))
+@click.option("--again", default="none", type=click.Choice(["none", "bad", "memory", "all"]))
 def measure(
     models: Path,
     only: tuple[str, ...],

@@ -16,8 +16,10 @@ import click
 from benchmarks.zoo import records
 from benchmarks.zoo.children import Children
 from benchmarks.zoo.measuring import measured
+from benchmarks.zoo.memory import command_peak, library_peak
 
-PRELOAD = ("numpy", "onnx", "onnxruntime", "scipy.sparse.csgraph", "onnx.reference")
+PRELOAD = ("numpy", "onnx", "onnxruntime", "scipy.sparse.csgraph", "onnx.reference", "onnx_esn.cli")
+PEAKS = {"peak": library_peak, "command_peak": command_peak}
 COPIED = ("name", "exporter", "family", "kind")
 
 
@@ -42,7 +44,7 @@ def measure_all(
         seed: of feeds and random removals.
         limit: seconds for one model.
         jobs: processes at a time.
-        again: what to measure again: "none", "bad" or "all".
+        again: what to measure again: "none", "bad", "memory" (of all, and nothing else) or "all".
     """
     index = records.latest(models / "index.jsonl", "name", "exporter")
     records.append(results, {"name": "", "exporter": "", **_circumstances(seed)})
@@ -51,22 +53,29 @@ def measure_all(
 
     def one(key: tuple[Any, ...]) -> None:
         before = done.get(key)
-        if (
-            before
-            and "export_error" not in before
-            and again != "all"
-            and not (again == "bad" and is_bad(before))
-        ):
-            return
         row = index[key]
-        outcome = children.call(measured, (str(models / row["file"]), seed), limit)
+        path = str(models / row["file"])
+        if before and "export_error" not in before:
+            if again == "memory" and not before["crash"]:
+                records.append(results, with_peaks(before, path))
+            if again not in ("all", "bad") or (again == "bad" and not is_bad(before)):
+                return
+        outcome = children.call(measured, (path, seed), limit)
         record = {k: row[k] for k in COPIED} | (outcome.value or {"bad": [outcome.error]})
         if key[1] == "wheel":
             record["source"] = row["source"]
         record["crash"] = bool(outcome.error)
+        if not record["crash"]:
+            record = with_peaks(record, path)
         records.append(results, record)
         text = "; ".join(record["bad"]) or f"{record['left']:.0%} left, {record['prune_s']} s"
         click.echo(f"{time.strftime('%H:%M:%S')} {' '.join(key)}: {text}")
+
+    def with_peaks(record: records.Record, path: str) -> records.Record:
+        found = {what: children.call(f, (path,), limit) for what, f in PEAKS.items()}
+        bad = [f"{what}: {x.error}" for what, x in found.items() if x.error]
+        kept = [x for x in record["bad"] if not x.startswith(tuple(PEAKS))]
+        return record | {k: x.value for k, x in found.items()} | {"bad": kept + bad}
 
     mine = {k: r for k, r in index.items() if k[0] in names and k[1] in exporters}
     for key, row in mine.items():

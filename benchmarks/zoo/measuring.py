@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import logging
 import re
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import onnx
 
 from benchmarks.zoo.judging import Runner, judge
+from benchmarks.zoo.leftovers import leftovers
 
 
 def measured(path: str, seed: int) -> dict[str, Any]:
@@ -28,8 +28,6 @@ def measured(path: str, seed: int) -> dict[str, Any]:
     from onnx_esn.plans import PruningPlan
     from tests.oracles.masked import masked_model
 
-    onnx.load(path, load_external_data=False)  # imports and caches are not the model's memory
-    base = _resident()
     model = onnx.load(path)
     loaded = time.perf_counter()
     locked = _Counter()
@@ -38,7 +36,6 @@ def measured(path: str, seed: int) -> dict[str, Any]:
     logger.addHandler(locked)
     result = Prune(ratio=0.5, absorb="none")(model)
     pruned = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - base
     analysis = analyse(model)
     analysed = time.perf_counter()
     before, after = macs_of(model), macs_of(result.model)
@@ -57,7 +54,6 @@ def measured(path: str, seed: int) -> dict[str, Any]:
         "prune_s": round(pruned - loaded, 2),
         "analyse_s": round(analysed - pruned, 2),
         "bytes": Path(path).stat().st_size,
-        "peak": peak,
         "retries": locked.count,
         "locks": _lock_reasons(analysis),
         "barriers": _barriers(analysis),
@@ -67,6 +63,8 @@ def measured(path: str, seed: int) -> dict[str, Any]:
     if not result.modified and not result.skipped:
         bad.append("silent: nothing removed and no reason given")
     _check_validity(model, result.model, bad)
+    if left := leftovers(model, result.model):
+        bad.append(f"dead: {left:,} bytes of weights that nothing reads any more")
     original = Runner(model)
     if removed.any():
         masked = masked_model(analysis, removed)
@@ -91,13 +89,6 @@ class _Counter(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.count += record.getMessage().startswith("locked")
-
-
-def _resident() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def _lock_reasons(analysis: Any) -> list[list[Any]]:

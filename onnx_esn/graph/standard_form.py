@@ -23,6 +23,7 @@ from onnx_esn.graph.node_names import describe
 from onnx_esn.graph.shapes import guessed_facts, infer_facts
 from onnx_esn.graph.stored import add_initializer, without_nodes
 from onnx_esn.graph.stored_weights import with_stored_weights
+from onnx_esn.graph.unread import drop_unread, reads
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def standard_form(
     source = model
     if model.functions:
         model = inliner.inline_local_functions(model)
+    read = set(reads(model))
     if model.graph.sparse_initializer or any(_is_sparse(n) for n in model.graph.node):
         model = _dense(model)
     if any((n.domain, n.op_type) in UNFUSE for n in model.graph.node):
@@ -60,7 +62,10 @@ def standard_form(
         if not taken:
             break
         model = _without_branches(model, taken, owned=model is not source)
-    return with_stored_weights(model, owned=model is not source)
+    model = with_stored_weights(model, owned=model is not source)
+    if model is not source:
+        drop_unread(model, read)
+    return model
 
 
 def _with_nodes(

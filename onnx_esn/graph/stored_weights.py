@@ -6,6 +6,8 @@ weight reshaped, normalized and shaped back. Such a weight is computed once and 
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -14,7 +16,8 @@ from onnx import numpy_helper
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import EvaluationError, evaluate_node
 from onnx_esn.graph.hoisting import Names
-from onnx_esn.graph.stored import add_initializer
+from onnx_esn.graph.stored import add_initializer, without_stored
+from onnx_esn.graph.unread import drop, left_behind, reads
 
 _LAYERS = ("Conv", "ConvTranspose")
 
@@ -37,14 +40,33 @@ def with_stored_weights(model: onnx.ModelProto, *, owned: bool = False) -> onnx.
         return model
     names = Names(model.graph)
     stored = {weight: names.fresh(f"{weight}_stored") for weight in sorted(values)}
-    result = model if owned else onnx.ModelProto()
-    if not owned:
-        result.CopyFrom(model)
+    result = _lightened(model, stored, owned=owned)
     for weight, name in stored.items():
         add_initializer(result, numpy_helper.from_array(values.pop(weight), name))
     for node in result.graph.node:
         if node.op_type in _LAYERS and node.input[1] in stored:
             node.input[1] = stored[node.input[1]]
+    return result
+
+
+def _lightened(model: onnx.ModelProto, stored: Container[str], *, owned: bool) -> onnx.ModelProto:
+    """The model, or a copy, without what only the way to a stored weight reads.
+
+    Left in, the weights it was computed from would stay in every model made from this one.
+    """
+    used = reads(model)
+    before = set(used)
+    for node in model.graph.node:
+        if node.op_type in _LAYERS and node.input[1] in stored:
+            used[node.input[1]] -= 1
+    nodes, tensors = left_behind(model, before, used)
+    if owned:
+        drop(model, nodes, tensors)
+        return model
+    result = without_stored(model, nodes=False)  # which never gives memory back: no full copy
+    result.graph.node.extend(n for i, n in enumerate(model.graph.node) if i not in nodes)
+    result.graph.initializer.extend(t for t in model.graph.initializer if t.name not in tensors)
+    drop(result, set(), tensors)  # inputs of an older format
     return result
 
 

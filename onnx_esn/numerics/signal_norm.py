@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from onnx_esn.numerics.midrise import Floats
 
-_AT_ONCE = 1 << 20  # elements
+_AT_ONCE = 1 << 17  # elements
 
 
 def signal_norm(W: npt.ArrayLike, gain: npt.ArrayLike | None = None) -> Floats:

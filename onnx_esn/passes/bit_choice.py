@@ -32,10 +32,13 @@ def uniform_choice(job: Job, bits: int, quantizer: Quantizer = MID_RISE) -> Choi
 
     A filter that lies on a grid of no more bits already stays on it; a dead one gets 0 bits.
     """
-    W = job.weight.W
-    wanted = np.full(W.shape[0], min(bits, job.most_bits), dtype=np.int64)
-    wanted[_dead(job)] = 0
-    return _settled(job, wanted, quantizer.optimal_step(W, wanted), quantizer)
+    return given_choice(job, np.full(job.weight.W.shape[0], bits), quantizer)
+
+
+def given_choice(job: Job, bits: Integers, quantizer: Quantizer = MID_RISE) -> Choice:
+    """Give the filters these bits (M,), dead ones none, and the step of least squared error."""
+    wanted = np.where(_dead(job), 0, np.minimum(bits, job.most_bits)).astype(np.int64)
+    return _settled(job, wanted, quantizer.optimal_step(job.weight.W, wanted), quantizer)
 
 
 def budget_choices(

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -34,10 +35,14 @@ from onnx_esn.passes.pruning_widths import check_widths
 from onnx_esn.passes.steering import Locks, group_ratios, locked_layers
 from onnx_esn.plans import PruningPlan, PruningRatios, load_pruning
 
+if TYPE_CHECKING:
+    from onnx_esn.passes.allocation.joint import Losses
+
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
 _TRIES = 200
+RECONSTRUCTION = "reconstruction"
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,10 @@ class Prune:
         target_macs: MACs to reach from below: a number, "300M", or a percentage such as "50%".
         plan: a plan to replay, or `PruningRatios` to follow, or the path of either. `ratio` may
             stand beside ratios that have no default.
-        criterion: what ranks the filters; a key of `pruning_scores.CRITERIA`.
-        scope: "layer": the same share of every group; "global": all filters ranked together.
+        criterion: what ranks the filters; a key of `pruning_scores.CRITERIA`, or "reconstruction":
+            what the outputs lose once the readers are refitted (needs images).
+        scope: "layer": the same share of every group; "global": all filters ranked together. None:
+            "layer", but "global" for a target of MACs by reconstruction.
         round_to: widths of layers that lose filters become multiples of this.
         min_width: filters that every layer keeps; one that has fewer keeps all.
         only: patterns of layers (node or weight name, * and ?); if any, what matches none of them
@@ -73,7 +80,7 @@ class Prune:
     target_macs: str | float | Target | None = None
     plan: PruningPlan | PruningRatios | str | Path | None = None
     criterion: str = "signal-norm"
-    scope: str = "layer"
+    scope: str | None = None
     round_to: int = 1
     min_width: int = 1
     only: Sequence[str] = ()
@@ -92,8 +99,9 @@ class Prune:
             raise OptionError("say how much to prune: one of ratio, target_macs or plan")
         if self.ratio is not None and not 0 <= self.ratio < 1:
             raise OptionError(f"ratio {self.ratio:g} is not a fraction: 0 ≤ ratio < 1")
-        _among("criterion", self.criterion, CRITERIA)
-        _among("scope", self.scope, ("layer", "global"))
+        _among("criterion", self.criterion, (*CRITERIA, RECONSTRUCTION))
+        if self.scope is not None:
+            _among("scope", self.scope, ("layer", "global"))
         _among("absorb", self.absorb, MODES)
         check_widths(self.round_to, self.min_width)
 
@@ -114,8 +122,8 @@ class Prune:
             return self._after_exact(model)
         analysis = analyse(model, shapes=self.input_shapes)
         locks = locked_layers(analysis, self.only, self.exclude)
-        variances = self._variances(analysis)
-        found = _rewrite_or_lock(analysis, locks, lambda a: self._choose(a, variances, ratios))
+        known = self._measured(analysis, model)
+        found = rewrite_or_lock(analysis, locks, lambda a: self._choose(a, known, ratios))
         analysis, removed, rewritten = found
         means = self._means(analysis, removed)
         folded, notes = fold_constants(analysis, removed, self.absorb, means)
@@ -153,7 +161,7 @@ class Prune:
 
     def _followed(self, plan: PruningRatios) -> PruningRatios:
         """The ratios with their default."""
-        if self.scope != "layer":
+        if self.scope == "global":
             raise OptionError("scope 'global' does not go with ratios for single layers")
         if self.ratio is None:
             return plan
@@ -164,21 +172,48 @@ class Prune:
         return replace(plan, default=self.ratio)
 
     def _choose(
-        self, analysis: Analysis, variances: Mapping[str, Floats], ratios: PruningRatios | None
+        self,
+        analysis: Analysis,
+        known: Mapping[str, Floats] | Losses,
+        ratios: PruningRatios | None,
     ) -> Mask:
-        score, filters = class_scores(analysis, self.criterion, variances)
-        limits = self.scope, self.round_to, self.min_width
+        target = self.target_macs
+        if target is not None:
+            nothing = np.zeros(analysis.classes.of.size, np.bool_)
+            macs = parse_target(target).resolve(MacCounter(analysis)(nothing))
+        if isinstance(known, Mapping):
+            score, filters = class_scores(analysis, self.criterion, known)
+        else:
+            from onnx_esn.passes.allocation.channel_choice import class_losses, classes_to_target
+
+            if target is not None and self.scope != "layer":
+                return classes_to_target(known, analysis, macs, self.round_to, self.min_width)
+            score, filters = class_losses(known, analysis), class_scores(analysis, "l1-norm")[1]
+        limits = self.scope or "layer", self.round_to, self.min_width
         selector = Selector(analysis, score, filters, *limits)
         if ratios is not None:
             return selector.by_group_ratios(group_ratios(analysis, ratios)[0])
         if self.ratio is not None:
             return selector.by_ratio(self.ratio)
-        assert self.target_macs is not None
-        target = parse_target(self.target_macs)
-        nothing = np.zeros(analysis.classes.of.size, np.bool_)
-        return selector.by_macs(target.resolve(MacCounter(analysis)(nothing)))
+        return selector.by_macs(macs)
 
-    def _variances(self, analysis: Analysis) -> Mapping[str, Floats]:
+    def _measured(
+        self, analysis: Analysis, model: onnx.ModelProto
+    ) -> Mapping[str, Floats] | Losses:
+        """What the criterion takes from images: variances of outputs, or losses."""
+        if self.criterion == RECONSTRUCTION:
+            from onnx_esn.passes.allocation.channel_choice import channel_losses
+
+            if self.images is None:
+                raise OptionError("criterion reconstruction needs images (--images)")
+            return channel_losses(
+                model,
+                self.images,
+                only=self.only,
+                exclude=self.exclude,
+                shapes=self.input_shapes,
+                batch_size=self.batch_size,
+            )
         if self.images is None or self.criterion not in MEASURED:
             return {}
         tensors = unnormalized_outputs(analysis)
@@ -206,7 +241,7 @@ class RemoveZeroFilters:
         """Remove them."""
         start = analyse(model, shapes=self.input_shapes)
         locks = [(labels, _NOT_CONSTANT) for labels in varying_labels(start)]
-        found = _rewrite_or_lock(start, locks, _zero_classes)
+        found = rewrite_or_lock(start, locks, _zero_classes)
         analysis, removed, rewritten = found
         if not removed.any():
             return PassResult(model, False)
@@ -223,10 +258,15 @@ def _zero_classes(analysis: Analysis) -> Mask:
     return Selector(analysis, score, filters, "global", 1).by_ratio(1.0)
 
 
-def _rewrite_or_lock(
+def rewrite_or_lock(
     analysis: Analysis, locks: Locks, choose: Callable[[Analysis], Mask]
 ) -> tuple[Analysis, Mask, Rewritten]:
     """Choose classes and rewrite; where the graph cannot follow, lock those labels, choose again.
+
+    Args:
+        analysis: the labelled model.
+        locks: labels to lock from the start.
+        choose: per class, whether it goes, by the analysis with all locks.
 
     Returns:
         The analysis with all locks, per label whether it goes, and the rewritten model.

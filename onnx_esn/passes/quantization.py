@@ -214,6 +214,17 @@ def _cost(view: LayerView, bits: Mapping[str, Integers]) -> float:
     return cost
 
 
+def quantization_details(
+    model: onnx.ModelProto, bits: Mapping[str, Integers], input_shape: InputShape | None
+) -> dict[str, Any]:
+    """The figures of a quantization that gave these bits (M,) to the layers of a model."""
+    try:
+        view, measured = measured_view(model, input_shape), True
+    except (ModelError, OptionError):
+        view, measured = view_layers(model, Facts(sizes={}), Constants(model)), False
+    return _details(view, bits, measured, None)
+
+
 def _details(
     view: LayerView, bits: Mapping[str, Integers], measured: bool, target: float | None
 ) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def locked_layers(analysis: Analysis, only: Sequence[str], exclude: Sequence[str
     layers = filters_of(analysis)
     chosen: dict[int, str] = {}  # a chosen layer that holds filters of the class
     for name, labels in layers.items():
-        if name not in reasons:
+        if only and name not in reasons:  # without `only`, millions of entries for nothing
             chosen |= {c: name for c in of[labels].tolist() if c not in chosen}
     locks: Locks = []
     for name, labels in layers.items():

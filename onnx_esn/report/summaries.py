@@ -62,6 +62,24 @@ def quantize_summary(details: Mapping[str, Any]) -> str:
     return line
 
 
+def trial_lines(details: Mapping[str, Any]) -> list[str]:
+    """What was tried to meet a budget, a line each, the best marked."""
+    trials = details.get("trials") or []
+    if len(trials) < 2:
+        return []
+    lines = ["tried, by divergence on held-out images:"]
+    for trial in sorted(trials, key=lambda t: t["divergence"]):
+        macs = "all channels" if trial["macs"] is None else f"MACs {si(trial['macs'])}"
+        lines.append(f"  {trial['divergence']:.4g} with {macs}")
+    lines[1] += " (kept)"
+    return lines
+
+
+def refit_summary(details: Mapping[str, Any]) -> str:
+    """How many layers."""
+    return f"refitted {count(details['refitted_layers'], 'layer')} to the input model's outputs"
+
+
 def recalibrate_summary(details: Mapping[str, Any]) -> str:
     """Method, images and what the gate said."""
     line = f"{details['method']}: {details['points']} points on {details['images']} images"
@@ -86,6 +104,7 @@ SUMMARIES = {
     "recalibrate": recalibrate_summary,
     "annotate": annotate_summary,
     "remove zero filters": zero_summary,
+    "refit": refit_summary,
 }
 
 
@@ -94,6 +113,10 @@ def summary(verb: str, result: PassResult) -> list[str]:
     lines = [SUMMARIES[verb](result.details)]
     if verb == "prune":
         lines += prune_hints(result.details)
+        if "refitted_layers" in result.details:
+            lines.append(refit_summary(result.details))
+    if verb == "quantize":
+        lines += trial_lines(result.details)
     if "recalibration" in result.details:
         lines.append(recalibrate_summary(result.details["recalibration"]))
     return lines

@@ -1,15 +1,13 @@
-"""What the user may say of single layers: only, exclude, the least width, a ratio for each."""
+"""What the user may say of single layers: only, exclude, the least width."""
 
 from __future__ import annotations
-
-import json
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from onnx_esn.errors import BudgetError, OptionError, PlanError
+from onnx_esn.errors import BudgetError, OptionError
 from onnx_esn.graph.channels.groups import analyse
 from onnx_esn.passes.inspection import inspect
 from onnx_esn.passes.pruning import Prune
@@ -40,6 +38,10 @@ def three():
 
 def reasons(result):
     return {s.node: s.reason for s in result.skipped}
+
+
+def pruned(ratios, model=None, **options):
+    return Prune(plan=PruningRatios(ratios), absorb="none", **options)(model or three())
 
 
 # Only and exclude.
@@ -173,96 +175,6 @@ def test_the_least_width_is_reached():
         Prune(target_macs="5%", min_width=5)(build("chain"))
     with pytest.raises(OptionError, match="min_width must be at least 1, not 0"):
         Prune(ratio=0.5, min_width=0)
-
-
-# A ratio for each layer.
-
-
-def pruned(ratios, model=None, **options):
-    return Prune(plan=PruningRatios(ratios), absorb="none", **options)(model or three())
-
-
-def test_each_layer_has_its_own_ratio():
-    after = widths(pruned({"a": 0.25, "b.weight": 0.5}).model)
-    assert after == {**widths(three()), "a": 6, "b": 3}
-
-
-def test_the_last_pattern_that_matches_holds():
-    assert widths(pruned({"?": 0.5, "a": 0.0}).model)["a"] == 8
-    assert widths(pruned({"a": 0.0, "?": 0.5}).model)["a"] == 4
-
-
-def test_layers_that_share_channels_take_the_smallest_and_say_so():
-    result = pruned({"s[0]": 0.75, "s[1]": 0.25})
-    assert widths(result.model)["s[0]"] == widths(result.model)["s[1]"] == 6
-    assert "from 0.25 to 0.75: the smallest holds, that of 's[1]'" in reasons(result)["s[0]"]
-    assert not pruned({"s[0]": 0.75}).modified
-    assert "s[0]" not in reasons(pruned({"s*": 0.75}))
-
-
-def test_the_default_is_for_what_no_pattern_matches():
-    for result in (
-        Prune(plan=PruningRatios({"a": 0.0}, 0.5))(three()),
-        Prune(plan=PruningRatios({"a": 0.0}), ratio=0.5)(three()),
-    ):
-        after = widths(result.model)
-        assert [after[x] for x in ("a", "b", "s[0]", "s[1]")] == [8, 3, 4, 4]
-    with pytest.raises(OptionError, match=r"the ratios have a default, 0\.5; leave out"):
-        Prune(plan=PruningRatios({"a": 0.0}, 0.5), ratio=0.5)(three())
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.data())
-def test_no_group_loses_more_than_its_ratio(data):
-    model = build(data.draw(st.sampled_from(sorted(MODELS))))
-    layers = sorted(widths(model))
-    ratios = data.draw(st.dictionaries(st.sampled_from(layers), st.floats(0, 0.99)))
-    default = data.draw(st.none() | st.floats(0, 0.99))
-    result = Prune(plan=PruningRatios(ratios, default), absorb="none")(model)
-    for entry in result.plan.groups:
-        least = min((ratios.get(x, default or 0.0) for x in entry.members), default=0)
-        assert entry.width - entry.kept <= least * entry.width + 1e-9
-    assert Prune(plan=result.plan)(model).model == result.model
-
-
-def test_one_ratio_for_all_takes_the_same_from_every_group():
-    for name in ("chain", "residual", "inception"):
-        plan = pruned({"*": 0.5}, build(name)).plan
-        for entry in (g for g in plan.groups if not g.reason):
-            assert entry.kept == entry.width - entry.width // 2
-
-
-def test_limits_hold_beside_ratios():
-    after = widths(pruned({"*": 0.9}, min_width=3, round_to=2, only=["a", "b"]).model)
-    assert after == {**widths(three()), "a": 4, "b": 4}
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_the_starting_file_names_layers_that_there_are(name, tmp_path):
-    model = build(name)
-    path = tmp_path / "ratios.json"
-    sizes = analyse(model).facts.sizes
-    groups = inspect(model, input_shape=sizes).groups
-    start = inspect(model, input_shape=sizes).ratios()
-    path.write_text(start.to_json(), encoding="utf-8")
-    assert not Prune(plan=path)(model).modified
-    raised = PruningRatios(dict.fromkeys(start.ratios, 0.5), 0.0)
-    expected = [g for g in groups if g.prunable > 1]
-    assert Prune(plan=raised, absorb="none")(model).modified or not expected
-
-
-def test_files_of_ratios(tmp_path):
-    path = tmp_path / "ratios.json"
-    path.write_text(json.dumps({"ratios": {"a": 0.5}}), encoding="utf-8")
-    result = Prune(plan=path)(three())
-    assert isinstance(result.plan, PruningPlan)
-    assert widths(result.model)["a"] == 4
-    path.write_text(json.dumps({"ratios": {"aa": 0.5}}), encoding="utf-8")
-    with pytest.raises(OptionError, match="ratios pattern 'aa' matches no layer; close names: a"):
-        Prune(plan=path)(three())
-    path.write_text(json.dumps({"ratios": {"a": 1}}), encoding="utf-8")
-    with pytest.raises(PlanError, match=r"ratios\.json: the ratio of 'a' is 1, not a fraction"):
-        Prune(plan=path)(three())
 
 
 # What does not go together.

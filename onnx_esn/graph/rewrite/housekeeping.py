@@ -2,54 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import onnx
 from onnx import helper
 
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.labels import Mask
-from onnx_esn.graph.hoisting import captured
 from onnx_esn.graph.rewrite.slicing import removed_along
+from onnx_esn.graph.unread import drop_unread, reads
 
 
 def drop_unused(old: onnx.ModelProto, new: onnx.ModelProto) -> None:
     """Remove what the rewriting left without a reader (and only that)."""
-    used_before = set(_reads(old))
-    used = _reads(new)
-    nodes = list(new.graph.node)
-    dropped = set()
-    changed = True
-    while changed:
-        changed = False
-        for i in reversed(range(len(nodes))):
-            outputs = nodes[i].output
-            if (
-                i not in dropped
-                and any(o in used_before and not used[o] for o in outputs)
-                and not any(used[o] for o in outputs)
-            ):
-                dropped.add(i)
-                used.subtract(_node_reads(nodes[i]))
-                changed = True
-    for i in sorted(dropped, reverse=True):
-        del new.graph.node[i]  # one by one: a list that is written anew takes its memory twice
-    for names in (new.graph.initializer, new.graph.input):
-        for i in reversed(range(len(names))):
-            if names[i].name in used_before and not used[names[i].name]:
-                del names[i]
-
-
-def _reads(model: onnx.ModelProto) -> Counter[str]:
-    """How often each tensor is read."""
-    used = Counter(o.name for o in model.graph.output)
-    for node in model.graph.node:
-        used.update(_node_reads(node))
-    return used
-
-
-def _node_reads(node: onnx.NodeProto) -> list[str]:
-    return [*(i for i in node.input if i), *captured(node)]
+    drop_unread(new, set(reads(old)))
 
 
 def fit_declarations(analysis: Analysis, model: onnx.ModelProto, removed: Mask) -> None:

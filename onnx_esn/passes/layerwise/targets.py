@@ -56,12 +56,14 @@ def find_streams(
 ) -> dict[str, Stream]:
     """By layer name, for layers whose output goes into one Add with another tensor, and only there.
 
-    Where both summands come from layers, the later one mends what the earlier leaves.
+    Where both summands come from layers, the one behind more layers mends what the other leaves;
+    by then the other must be done.
     """
     users, nodes = readers(model), model.graph.node
+    depth = _depths(model, layers)
     found: dict[str, Stream] = {}
     claimed: set[str] = set()
-    for layer in sorted(layers, key=lambda x: -x.index):
+    for layer in sorted(layers, key=lambda x: (-depth[x.output], -x.index)):
         norm = batchnorm_after(model, users, constants, layer)
         output = layer.output if norm is None else nodes[users[layer.output][0]].output[0]
         reader = _only(users, output)
@@ -70,6 +72,8 @@ def find_streams(
         add = nodes[reader]
         others = [name for name in add.input if name != output]
         if len(others) != 1 or others[0] in constants or add.output[0] in claimed:
+            continue
+        if depth.get(others[0], 0) >= depth[layer.output]:
             continue
         claimed.add(add.output[0])
         gain, shift = np.ones(layer.filters), np.zeros(layer.filters)
@@ -82,3 +86,13 @@ def find_streams(
 def _only(users: Mapping[str, Sequence[int]], name: str) -> int | None:
     found = users.get(name, [])
     return found[0] if len(found) == 1 else None
+
+
+def _depths(model: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, int]:
+    """By tensor, how many of the layers are on the longest way to it, the one that makes it too."""
+    mine = {layer.index for layer in layers}
+    depth: dict[str, int] = {}
+    for i, node in enumerate(model.graph.node):
+        below = max((depth.get(name, 0) for name in node.input), default=0)
+        depth.update((name, below + (i in mine)) for name in node.output if name)
+    return depth

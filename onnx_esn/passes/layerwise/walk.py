@@ -36,6 +36,7 @@ from onnx_esn.passes.norm_pairing import kept_channels
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 # Samples of a layer: this many for each weight of a filter, within limits.
 PER_WEIGHT = 32
@@ -103,6 +104,11 @@ class WalkOptions:
     streams: bool = True
     progress: Callable[[str, int, int], None] | None = None
 
+    def report(self, what: str) -> Callable[[int, int], None] | None:
+        """The progress of one part of the work."""
+        show = self.progress
+        return None if show is None else lambda done, total: show(what, done, total)
+
 
 def walk(
     model: onnx.ModelProto,
@@ -144,6 +150,7 @@ class _Walk:
         self.model, self.reference, self.images = model, reference, images
         self.solver, self.options = solver, options
         self.constants = Constants(model)
+        self.records = kept_channels(model), kept_channels(reference)
         self.skipped: list[Skipped] = []
         self.sums: dict[str, list[CrossMoments | None]] = {}
         self.streams: dict[str, list[Array]] = {}
@@ -163,11 +170,10 @@ class _Walk:
 
     def _followed(self, names: set[str]) -> dict[str, Geometry]:
         """Layers that can be sampled, in graph order, by name."""
-        theirs = {x.name: x for x in _layers(self.reference)}
+        theirs = {x.name: x for x in find_plain_layers(self.reference)}
         reached = _reached(self.model)
-        kept = kept_channels(self.model)
         found = {}
-        for layer in _layers(self.model):
+        for layer in find_plain_layers(self.model):
             if layer.name not in names:
                 continue
             geometry = find_geometry(self.model, layer)
@@ -180,17 +186,28 @@ class _Walk:
                 self.skipped.append(Skipped(layer.name, "its bias is computed from the data"))
             elif twin is None or twin.op != layer.op or twin.kernel != layer.kernel:
                 self.skipped.append(Skipped(layer.name, "the reference has no such layer"))
-            elif len(kept.get(layer.name, range(twin.filters))) != layer.filters:
+            elif self._kept(layer, twin) is None:
                 reason = "which of the reference's filters it has left is not recorded"
                 self.skipped.append(Skipped(layer.name, reason))
             else:
                 found[layer.name] = geometry
         return found
 
+    def _kept(self, layer: Layer, twin: Layer) -> Indices | None:
+        """Positions among the reference's filters of those that the layer has left."""
+        every = np.arange(twin.filters)
+        mine, theirs = (records.get(layer.name) for records in self.records)
+        if mine is None or (theirs is not None and np.array_equal(mine, theirs)):
+            return every if layer.filters == twin.filters else None
+        # A reference that was pruned itself has lost filters too.
+        where = {int(f): i for i, f in enumerate(every if theirs is None else theirs)}
+        if len(mine) != layer.filters or any(int(f) not in where for f in mine):
+            return None
+        return np.asarray([where[int(f)] for f in mine], np.int64)
+
     def _sample_reference(self) -> dict[str, Taken]:
-        theirs = {x.name: x for x in _layers(self.reference)}
+        theirs = {x.name: x for x in find_plain_layers(self.reference)}
         made = {name for node in self.reference.graph.node for name in node.output}
-        kept = kept_channels(self.model)
         rows = self._rows()
         wanted = {}
         for name in self.layers:
@@ -200,7 +217,8 @@ class _Walk:
             tensors = [theirs[name].output]
             if name in self.targets and self.targets[name].total in made:
                 tensors.append(self.targets[name].total)
-            wanted[name] = Wanted(geometry, rows[name], kept.get(name), tuple(tensors))
+            kept = self._kept(self.layers[name].layer, theirs[name])
+            wanted[name] = Wanted(geometry, rows[name], kept, tuple(tensors))
         if not wanted:
             return {}
         return sample_reference(
@@ -210,7 +228,7 @@ class _Walk:
             seed=self.options.seed,
             batch_size=self.options.batch_size,
             threads=self.options.threads,
-            progress=self._progress("reference"),
+            progress=self.options.report("reference"),
         )
 
     def _rows(self) -> dict[str, int]:
@@ -223,10 +241,6 @@ class _Walk:
         total = sum(4 * n * self.layers[name].layer.filters for name, n in count.items())
         share = min(1.0, _BYTES / max(total, 1))
         return {name: max(1, round(share * n / samples)) for name, n in count.items()}
-
-    def _progress(self, what: str) -> Callable[[int, int], None] | None:
-        report = self.options.progress
-        return None if report is None else lambda done, total: report(what, done, total)
 
     def _follow(self) -> None:
         copy, self.slots = with_own_weights(
@@ -255,7 +269,7 @@ class _Walk:
             batch_size=self.options.batch_size,
             memory_limit=self.options.memory_limit,
             threads=self.options.threads,
-            progress=self._progress("layers"),
+            progress=self.options.report("layers"),
         )
 
     def _visit(self, point: Point, value: Array, span: Span) -> None:
@@ -315,7 +329,8 @@ class _Walk:
         return slot.values(layer, new.reshape(rows.shape), shift)
 
 
-def _layers(model: onnx.ModelProto) -> list[Layer]:
+def find_plain_layers(model: onnx.ModelProto) -> list[Layer]:
+    """The layers of the main graph, without shapes."""
     return find_layers(model, Constants(model), Facts(sizes={}))
 
 

@@ -1,0 +1,55 @@
+"""A quantization plan for bits that are decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.shapes import Facts
+from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
+from onnx_esn.passes.bit_choice import given_choice
+from onnx_esn.passes.layer_costs import view_layers
+from onnx_esn.passes.quantizable import find_jobs
+from onnx_esn.plans import LayerQuantization, QuantizationPlan
+
+Integers = npt.NDArray[np.int64]
+
+
+def bit_plan(
+    model: onnx.ModelProto,
+    bits: Mapping[str, Integers],
+    left: Mapping[str, Integers],
+    *,
+    exclude: Sequence[str] = (),
+    quantizer: Quantizer = MID_RISE,
+) -> QuantizationPlan:
+    """Plain codes at these bits.
+
+    Args:
+        model: perhaps pruned since the bits were decided.
+        bits: by layer name (M,).
+        left: by layer name, which of those filters the model has left; all where it is missing.
+        exclude: patterns that the plan remembers.
+        quantizer: the grid.
+    """
+    view = view_layers(model, Facts(sizes={}), Constants(model))
+    entries = {}
+    for job in find_jobs(model, view)[0]:
+        for layer in job.layers:
+            wanted = bits.get(layer.name)
+            if wanted is None:
+                continue
+            if wanted.size != layer.filters:
+                wanted = wanted[left[layer.name]]
+            choice = given_choice(job, wanted, quantizer)
+            entries[layer.name] = LayerQuantization(
+                layer.name,
+                tuple(int(b) for b in choice.bits),
+                tuple(float(s) for s in choice.step),
+            )
+    ordered = tuple(entries[x.name] for x in view.layers if x.name in entries)
+    return QuantizationPlan(ordered, tuple(exclude), quantizer.name)

@@ -1,0 +1,227 @@
+"""Widths and bits for one budget: measure once what everything loses, then allocate at will."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnx_esn.calibration import CalibrationSet
+from onnx_esn.graph.channels.groups import Analysis, analyse, analyse_again
+from onnx_esn.graph.weights import read_weight
+from onnx_esn.numerics.esn import esn_prime
+from onnx_esn.numerics.joint_allocation import LayerCost, allocate
+from onnx_esn.numerics.midrise import MAX_BITS, Floats
+from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
+from onnx_esn.passes.allocation.losses import (
+    GroupCurve,
+    bit_losses,
+    filter_classes,
+    input_classes,
+    width_curves,
+)
+from onnx_esn.passes.allocation.sensitivity import Prober, layer_sensitivities
+from onnx_esn.passes.layer_costs import InputShape, LayerView, measured_view
+from onnx_esn.passes.layerwise.input_moments import InputMoments, input_moments
+from onnx_esn.passes.layerwise.walk import WalkOptions
+from onnx_esn.passes.quantizable import Job, find_jobs
+from onnx_esn.passes.steering import locked_layers
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """What a model would lose, measured.
+
+    Attributes:
+        analysis: its channels, with the locks that were asked for.
+        view: its layers.
+        jobs: its weights that can be quantized.
+        moments: by layer name.
+        weights: sensitivity by layer name.
+        curves: of the groups that can lose channels.
+        bits: by layer name, loss (M, 9).
+    """
+
+    analysis: Analysis
+    view: LayerView
+    jobs: tuple[Job, ...]
+    moments: Mapping[str, InputMoments]
+    weights: Mapping[str, float]
+    curves: tuple[GroupCurve, ...]
+    bits: Mapping[str, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What goes, and the bits of what stays.
+
+    Attributes:
+        gone: classes of channels that go.
+        bits: by layer name, bits (M,) of each filter of the model as it is; 0 for those that go.
+        cost: ESN'_d in MAC·bit.
+        loss: expected divergence.
+    """
+
+    gone: Integers
+    bits: Mapping[str, Integers]
+    cost: float
+    loss: float
+
+
+def measure_losses(
+    model: onnx.ModelProto,
+    images: CalibrationSet,
+    *,
+    probes: int,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    input_shape: InputShape | None = None,
+    quantizer: Quantizer = MID_RISE,
+    prune: bool = True,
+    quantize: bool = True,
+    options: WalkOptions | None = None,
+) -> Losses:
+    """Measure what channels and bits are worth.
+
+    Args:
+        model: in standard form.
+        images: the calibration set.
+        probes: images for the sensitivities; 0 takes all layers alike.
+        only, exclude: patterns of layers, as for `Prune` and `Quantize`.
+        input_shape: sizes of dynamic axes.
+        quantizer: the grid.
+        prune, quantize: which of the two kinds of loss is wanted.
+        options: of the walk.
+
+    Raises:
+        OnnxEsnError: a pattern matches nothing; the model does not run.
+    """
+    options = options or WalkOptions()
+    view = measured_view(model, input_shape)
+    shapes = input_shape if isinstance(input_shape, Mapping) else None
+    analysis = analyse(model, shapes=shapes)
+    locks = locked_layers(analysis, only, exclude)
+    analysis = analyse_again(analysis, locks) if locks else analysis
+    jobs, _ = find_jobs(model, view, exclude, only)
+    names = [x.name for x in view.layers]
+    moments = input_moments(model, images, names, options)
+    weights, prober = dict.fromkeys(names, 1.0), None
+    if probes > 0:
+        few = images.subset(_odd(len(images), probes))
+        size, threads = options.batch_size, options.threads
+        prober = Prober(model, moments, few, batch_size=size, threads=threads)
+        weights |= layer_sensitivities(prober, options.report("sensitivity of layers"))
+    curves: list[GroupCurve] = []
+    if prune:
+        report = options.report("sensitivity of groups")
+        curves = width_curves(analysis, moments, weights, prober, report)
+    bits = {}
+    if quantize:
+        for job in jobs:
+            m = moments.get(job.name)
+            if m is not None and len(job.layers) == 1:
+                bits[job.name] = bit_losses(m, weights[job.name], quantizer)
+    return Losses(analysis, view, tuple(jobs), moments, weights, tuple(curves), bits)
+
+
+def _odd(count: int, wanted: int) -> list[int]:
+    """Indices of odd samples, spread evenly: even ones are what the probes were fitted on."""
+    odd = np.arange(1, count, 2) if count > 1 else np.zeros(1, np.int64)
+    at = np.linspace(0, odd.size - 1, min(wanted, odd.size)).astype(np.int64)
+    return [int(i) for i in odd[at]]
+
+
+def decide(
+    losses: Losses,
+    budget: float,
+    *,
+    bits: int | None = None,
+    prune_scale: float = 1.0,
+    round_to: int = 1,
+    min_width: int = 1,
+    quantizer: Quantizer = MID_RISE,
+) -> Decision:
+    """Widths and bits of least expected loss within a budget.
+
+    Args:
+        losses: of the model.
+        budget: ESN'_d in MAC·bit.
+        bits: the same bits for every filter; only widths are chosen.
+        prune_scale: what a channel's loss counts against a bit's; infinite: no pruning.
+        round_to, min_width: limits of the widths of groups.
+        quantizer: the grid.
+
+    Raises:
+        BudgetError: the budget is below the smallest cost that can be reached.
+    """
+    costs, names, fixed = _costs(losses, quantizer, uniform=bits is not None)
+    curves = losses.curves if np.isfinite(prune_scale) else ()
+    found = allocate(
+        costs,
+        [c.curve for c in curves],
+        budget,
+        fixed_cost=fixed,
+        bits=bits,
+        round_to=round_to,
+        min_width=min_width,
+        prune_scale=prune_scale if curves else 1.0,
+    )
+    gone = [c.curve.order[:n] for c, n in zip(curves, found.gone, strict=True)]
+    chosen = dict(zip(names, found.bits, strict=True))
+    none = np.zeros(0, np.int64)
+    return Decision(np.concatenate([none, *gone]).astype(np.int64), chosen, found.cost, found.loss)
+
+
+def _costs(
+    losses: Losses, quantizer: Quantizer, *, uniform: bool
+) -> tuple[list[LayerCost], list[str], float]:
+    """The layers to allocate, their names, and what all others cost."""
+    analysis = losses.analysis
+    labelled = {x.name: x for x in analysis.layers}
+    jobs = {x.name: job for job in losses.jobs for x in job.layers}
+    costs, names, fixed = [], [], 0.0
+    for layer in losses.view.layers:
+        if layer.macs_per_filter is None:
+            continue
+        job = jobs.get(layer.name)
+        if job is None:
+            bits = read_weight(layer, losses.view.constants).filter_bits
+            fixed += esn_prime(np.full(layer.filters, layer.macs_per_filter), bits)
+            continue
+        own = labelled.get(layer.name)
+        filters = np.full(layer.filters, -1) if own is None else filter_classes(analysis, own)
+        inputs = None
+        if own is not None and layer.groups == 1:
+            inputs = input_classes(analysis, own)
+        unit = float(layer.macs_per_filter)
+        if inputs is not None:
+            unit /= inputs.size
+        loss = losses.bits.get(layer.name)
+        if uniform:
+            loss = np.zeros((layer.filters, MAX_BITS + 1))
+        elif loss is None:
+            loss = _plain_losses(job, quantizer)
+        else:
+            loss = loss.copy()
+            # Filters are taken away by widths, which know what that costs.
+            loss[:, 0] = np.where(loss[:, 0] > 0, np.inf, 0.0)
+        if not uniform:
+            loss[:, 1 : quantizer.least_bits] = np.where(loss[:, :1] > 0, np.inf, 0.0)
+        loss[:, job.most_bits + 1 :] = np.inf
+        costs.append(LayerCost(unit, filters, inputs, loss))
+        names.append(layer.name)
+    return costs, names, fixed
+
+
+def _plain_losses(job: Job, quantizer: Quantizer) -> Floats:
+    """Losses (M, 9) of a layer without moments, by its weights alone."""
+    _, error = quantizer.step_for_all_bits(job.weight.W)
+    total = float(error[:, 0].sum())
+    loss = error / total if total > 0 else error
+    loss[:, 0] = np.where(loss[:, 0] > 0, np.inf, 0.0)
+    return np.asarray(loss)

@@ -1,0 +1,240 @@
+"""Compress to a budget in several ways, and keep the one that the outputs on other images favour.
+
+The expected losses of channels and of bits are measured separately, and how they add up is only
+roughly known. So a few splits of the budget between pruning and bits are carried out (`SCALES`:
+what a channel's loss counts against a bit's), each is judged by the divergence of its outputs from
+the float model's on images that were not used for it, and the best is done again with all images.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnx_esn.calibration import CalibrationSet
+from onnx_esn.errors import BudgetError, OptionError
+from onnx_esn.numerics.quantizers import MID_RISE, QUANTIZERS
+from onnx_esn.passes.allocation.bit_plan import bit_plan
+from onnx_esn.passes.allocation.joint import Decision, Losses, decide, measure_losses
+from onnx_esn.passes.allocation.removal import remove_classes
+from onnx_esn.passes.base import PassResult
+from onnx_esn.passes.compensation import Compensate
+from onnx_esn.passes.layer_costs import InputShape, total_cost
+from onnx_esn.passes.layerwise.walk import WalkOptions
+from onnx_esn.passes.output_divergence import output_divergences
+
+log = logging.getLogger(__name__)
+Integers = npt.NDArray[np.int64]
+
+NO_PRUNING = math.inf
+JUDGED = 0.2  # share of the images that judges
+LEAST_TO_JUDGE = 10
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is tried.
+
+    Attributes:
+        probes: images for the sensitivities; each layer and each group costs a pass or two.
+        scales: what a channel's loss counts against a bit's, in each trial.
+    """
+
+    probes: int
+    scales: tuple[float, ...]
+
+
+EFFORTS = {
+    "fast": Effort(32, (1.0,)),
+    "balanced": Effort(64, (NO_PRUNING, 1.0)),
+    "thorough": Effort(256, (NO_PRUNING, 4.0, 2.0, 1.0, 0.5)),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way to meet the budget.
+
+    Attributes:
+        prune_scale: what a channel's loss counted against a bit's; infinite: no pruning.
+        pruning: the pruning, or None where nothing goes.
+        quantization: the quantization of what is left.
+        cost: ESN'_d in MAC·bit.
+        divergence: of the outputs on images that were held out, or None.
+    """
+
+    prune_scale: float
+    pruning: PassResult | None
+    quantization: PassResult
+    cost: float
+    divergence: float | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        """Figures for a report."""
+        return {
+            "prune_scale": self.prune_scale if math.isfinite(self.prune_scale) else None,
+            "macs": None if self.pruning is None else self.pruning.details["macs_after"],
+            "cost": self.cost,
+            "divergence": self.divergence,
+        }
+
+
+@dataclass(frozen=True)
+class TrialOptions:
+    """What to try, and within which limits.
+
+    Attributes:
+        effort: key of `EFFORTS`.
+        bits: the same bits for every filter, so that only widths are chosen.
+        prune: whether channels may go.
+        only, exclude, round_to, min_width: see `Prune`.
+        quantizer: name of the grid.
+        input_shape: sizes of dynamic axes.
+        walk: how to gather statistics.
+    """
+
+    effort: str = "balanced"
+    bits: int | None = None
+    prune: bool = True
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    round_to: int = 1
+    min_width: int = 1
+    quantizer: str = MID_RISE.name
+    input_shape: InputShape | None = None
+    walk: WalkOptions = field(default_factory=WalkOptions)
+
+    def __post_init__(self) -> None:
+        if self.effort not in EFFORTS:
+            known = ", ".join(EFFORTS)
+            raise OptionError(f"effort {self.effort!r} is not known; there are: {known}")
+
+
+def compress_to(
+    model: onnx.ModelProto,
+    reference: onnx.ModelProto,
+    images: CalibrationSet,
+    budget: float,
+    options: TrialOptions,
+) -> tuple[Trial, tuple[Trial, ...]]:
+    """Meet a budget of ESN'_d (MAC·bit).
+
+    Args:
+        model: in standard form.
+        reference: the float model whose outputs are wanted.
+        images: the calibration set.
+        budget: what the result may cost.
+        options: see there.
+
+    Returns:
+        The best way, and all that were tried.
+
+    Raises:
+        BudgetError: no way meets the budget.
+        OnnxEsnError: the model or the images do not fit.
+    """
+    return _Search(model, reference, images, options).run(budget)
+
+
+class _Search:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        reference: onnx.ModelProto,
+        images: CalibrationSet,
+        options: TrialOptions,
+    ) -> None:
+        self.model, self.reference, self.images = model, reference, images
+        self.options = options
+
+    def run(self, budget: float) -> tuple[Trial, tuple[Trial, ...]]:
+        options = self.options
+        effort = EFFORTS[options.effort]
+        losses = measure_losses(
+            self.model,
+            self.images,
+            probes=effort.probes,
+            only=options.only,
+            exclude=options.exclude,
+            input_shape=options.input_shape,
+            quantizer=QUANTIZERS[options.quantizer],
+            prune=options.prune,
+            quantize=options.bits is None,
+            options=options.walk,
+        )
+        decisions = self._decisions(losses, budget, effort.scales if options.prune else ())
+        judge = len(decisions) > 1 and len(self.images) >= LEAST_TO_JUDGE
+        if not judge:
+            scale, decision = decisions[-1]
+            trial = self._carry_out(losses, scale, decision, self.images)
+            return trial, (trial,)
+        fitted, held = self.images.split(JUDGED)
+        trials = [self._carry_out(losses, s, d, fitted) for s, d in decisions]
+        models = [trial.quantization.model for trial in trials]
+        found = output_divergences(
+            self.reference,
+            models,
+            held,
+            batch_size=options.walk.batch_size,
+            threads=options.walk.threads,
+        )
+        trials = [replace(t, divergence=d) for t, d in zip(trials, found, strict=True)]
+        best = int(np.argmin(found))
+        log.info("trials: %s; the best is %d", [t.to_document() for t in trials], best)
+        final = self._carry_out(losses, *decisions[best], self.images)
+        return replace(final, divergence=found[best]), tuple(trials)
+
+    def _decisions(
+        self, losses: Losses, budget: float, scales: Sequence[float]
+    ) -> list[tuple[float, Decision]]:
+        """What to try, by scale; each way of pruning once."""
+        found: list[tuple[float, Decision]] = []
+        failed: BudgetError | None = None
+        for scale in scales or (NO_PRUNING,):
+            try:
+                decision = decide(
+                    losses,
+                    budget,
+                    bits=self.options.bits,
+                    prune_scale=scale,
+                    round_to=self.options.round_to,
+                    min_width=self.options.min_width,
+                    quantizer=QUANTIZERS[self.options.quantizer],
+                )
+            except BudgetError as error:  # without pruning, say
+                failed = error
+                continue
+            if not any(np.array_equal(decision.gone, d.gone) for _, d in found):
+                found.append((scale, decision))
+        if not found:
+            assert failed is not None
+            raise failed
+        return found
+
+    def _carry_out(
+        self, losses: Losses, scale: float, decision: Decision, images: CalibrationSet
+    ) -> Trial:
+        model, pruning = self.model, None
+        left: dict[str, Integers] = {}
+        if decision.gone.size:
+            pruning, left = remove_classes(losses.analysis, decision.gone, losses.moments)
+            model = pruning.model
+        options = self.options
+        plan = bit_plan(
+            model,
+            decision.bits,
+            left,
+            exclude=options.exclude,
+            quantizer=QUANTIZERS[options.quantizer],
+        )
+        compensate = Compensate(plan, images, self.reference, options.walk)
+        quantization = compensate(model)
+        cost = total_cost(quantization.model, input_shape=options.input_shape)
+        return Trial(scale, pruning, quantization, cost)

@@ -1,0 +1,168 @@
+"""`quantize` with images: bits decided on measured losses, codes that make errors good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import onnx
+
+from onnx_esn.budgets import Target, parse_target
+from onnx_esn.calibration import CalibrationSet
+from onnx_esn.errors import BudgetError, OptionError
+from onnx_esn.numerics.quantizers import MID_RISE
+from onnx_esn.passes.allocation.trials import EFFORTS, TrialOptions, compress_to
+from onnx_esn.passes.base import PassResult
+from onnx_esn.passes.compensation import Compensate
+from onnx_esn.passes.layer_costs import total_cost
+from onnx_esn.passes.layerwise.walk import WalkOptions
+from onnx_esn.passes.pruning import RemoveZeroFilters
+from onnx_esn.passes.quantization import Quantize, quantization_details
+from onnx_esn.passes.recalibration import Recalibrate
+from onnx_esn.plans import QuantizationPlan
+
+Stage = tuple[str, PassResult]
+
+
+@dataclass(frozen=True)
+class CompensatedQuantization:
+    """Quantize on images, and prune where that is part of the budget.
+
+    `details` of the stage "quantize": those of `Quantize`, `compensated_layers`, and with a budget
+    `effort`, `divergence` (on images held out from the trials, or None) and `trials`.
+
+    Attributes:
+        images: the calibration set.
+        bits: 1 … 8 for every filter; beside `target_cost` only widths are chosen.
+        target_cost: ESN'_d to meet: `1.2G` MAC·bit, or a percentage of `cost_of`'s.
+        prune: whether a budget may be met by removing channels too.
+        effort: key of `EFFORTS`: what is tried to meet a budget.
+        only, exclude, round_to, min_width: see `Prune`; patterns also say what is quantized.
+        reference: the float model whose outputs are wanted; None: the input model.
+        cost_of: the model that a percentage refers to; None: the input model.
+        quantizer: name of the grid.
+        input_shape: sizes of dynamic axes, by input.
+        walk: how to gather statistics.
+    """
+
+    images: CalibrationSet
+    bits: int | None = None
+    target_cost: Target | str | float | None = None
+    prune: bool = False
+    effort: str = "balanced"
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    round_to: int = 1
+    min_width: int = 1
+    reference: onnx.ModelProto | None = None
+    cost_of: onnx.ModelProto | None = None
+    quantizer: str = MID_RISE.name
+    input_shape: Mapping[str, Sequence[int]] | None = None
+    walk: WalkOptions = field(default_factory=WalkOptions)
+
+    def __post_init__(self) -> None:
+        if self.bits is None and self.target_cost is None:
+            raise OptionError("say how to quantize: bits or target_cost")
+        if self.effort not in EFFORTS:
+            known = ", ".join(EFFORTS)
+            raise OptionError(f"effort {self.effort!r} is not known; there are: {known}")
+        # What `Quantize` refuses is refused here, before any work.
+        given: dict[str, Any] = {"bits": self.bits}
+        if self.bits is None:
+            given = {"target_cost": self.target_cost}
+        Quantize(**given, quantizer=self.quantizer)
+        if self.target_cost is not None:
+            parse_target(self.target_cost)
+
+    def __call__(self, model: onnx.ModelProto) -> PassResult:
+        """Quantize; the stages joined to one result, with the plan of the quantization."""
+        stages = self.stages(model)
+        by_name = dict(stages)
+        skipped = tuple(dict.fromkeys(s for _, result in stages for s in result.skipped))
+        last, quantized = stages[-1][1].model, by_name["quantize"]
+        return PassResult(last, last != model, skipped, quantized.plan, quantized.details)
+
+    def stages(self, model: onnx.ModelProto) -> list[Stage]:
+        """Prune (where that is part of it), quantize, and what that makes necessary.
+
+        Args:
+            model: in standard form.
+
+        Raises:
+            BudgetError: the budget is below the smallest cost that can be reached.
+            OnnxEsnError: an option or the images do not fit, or the model does not run.
+        """
+        reference = self.reference or model
+        if self.target_cost is None:
+            stages = [("quantize", self._uniform(model, reference))]
+        else:
+            stages = self._to_budget(model, reference)
+        quantized = stages[-1][1]
+        if quantized.details["pruned_filters"]:
+            zero = RemoveZeroFilters(self.input_shape)(quantized.model)
+            if zero.modified:
+                stages.append(("remove zero filters", zero))
+        if quantized.details["compensated_layers"] < quantized.details["quantized_layers"]:
+            again = Recalibrate(
+                self.images,
+                reference=reference,
+                batch_size=self.walk.batch_size,
+                threads=self.walk.threads,
+                progress=self.walk.progress,
+            )
+            stages.append(("recalibrate", again(stages[-1][1].model)))
+        return stages
+
+    def _uniform(self, model: onnx.ModelProto, reference: onnx.ModelProto) -> PassResult:
+        plain = Quantize(
+            bits=self.bits,
+            only=self.only,
+            exclude=self.exclude,
+            quantizer=self.quantizer,
+            input_shape=self.input_shape,
+        )(model)
+        assert isinstance(plain.plan, QuantizationPlan)
+        found = Compensate(plain.plan, self.images, reference, self.walk)(model)
+        details = {
+            **plain.details,
+            **quantization_details(model, found.details["bits"], self.input_shape),
+            "compensated_layers": found.details["compensated_layers"],
+        }
+        skipped = (*plain.skipped, *found.skipped)
+        return replace(found, skipped=skipped, details=details)
+
+    def _to_budget(self, model: onnx.ModelProto, reference: onnx.ModelProto) -> list[Stage]:
+        assert self.target_cost is not None
+        whole = total_cost(self.cost_of or model, input_shape=self.input_shape)
+        if whole <= 0:
+            raise BudgetError("the model has no layer whose cost is known, so no budget can be met")
+        target = parse_target(self.target_cost).resolve(whole)
+        options = TrialOptions(
+            effort=self.effort,
+            bits=self.bits,
+            prune=self.prune or self.bits is not None,
+            only=self.only,
+            exclude=self.exclude,
+            round_to=self.round_to,
+            min_width=self.min_width,
+            quantizer=self.quantizer,
+            input_shape=self.input_shape,
+            walk=self.walk,
+        )
+        best, trials = compress_to(model, reference, self.images, target, options)
+        source = model if best.pruning is None else best.pruning.model
+        bits = best.quantization.details["bits"]
+        details = {
+            **quantization_details(source, bits, self.input_shape),
+            "cost_before": whole,
+            "target": target,
+            "compensated_layers": best.quantization.details["compensated_layers"],
+            "effort": self.effort,
+            "divergence": best.divergence,
+            "trials": [trial.to_document() for trial in trials],
+        }
+        stages: list[Stage] = [("quantize", replace(best.quantization, details=details))]
+        if best.pruning is not None:
+            stages.insert(0, ("prune", best.pruning))
+        return stages
