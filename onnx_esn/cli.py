@@ -86,7 +86,8 @@ def prune(
     source = open_model(model, output, plan_out, plan=given["plan"])
     with out.progress() as progress:
         result = verbs.prune(source, progress=progress, **given)
-    finish(out, "prune", result, source, output, plan_out)
+    del source  # as large as the file
+    finish(out, "prune", result, model, output, plan_out)
 
 
 @command("recalibrate small.onnx -o better.onnx --images photos/ --reference model.onnx")
@@ -105,7 +106,8 @@ def recalibrate(out: Output, model: Path, output: Path, images: Path, **given: A
     source = open_model(model, output)
     with out.progress() as progress:
         result = verbs.recalibrate(source, images, progress=progress, **given)
-    finish(out, "recalibrate", result, source, output)
+    del source  # as large as the file
+    finish(out, "recalibrate", result, model, output)
 
 
 @command("quantize model.onnx -o q.onnx --target-cost 10% --images photos/")
@@ -135,7 +137,8 @@ def quantize(
     source = open_model(model, output, plan_out, plan=given["plan"])
     with out.progress() as progress:
         result = verbs.quantize(source, progress=progress, **given)
-    finish(out, "quantize", result, source, output, plan_out)
+    del source  # as large as the file
+    finish(out, "quantize", result, model, output, plan_out)
 
 
 @command("annotate model.onnx -o annotated.onnx")
@@ -148,7 +151,8 @@ def annotate(out: Output, model: Path, output: Path, **given: Any) -> None:
 
     source = open_model(model, output)
     result = verbs.annotate(source, **given)
-    finish(out, "annotate", result, source, output)
+    del source  # as large as the file
+    finish(out, "annotate", result, model, output)
 
 
 @command("compress model.onnx -o small.onnx --images photos/ --target-cost 10%")
@@ -242,7 +246,7 @@ def evaluate(
     out.document(comparison.to_document())
 
 
-@command("sweep model.onnx --images photos/ -o sweep/ --labels labels.csv")
+@command("sweep model.onnx --images photos/ -o sweep/ --targets 4,3,2")
 @options.model_argument
 @options.images_options(required=True)
 @click.option(
@@ -250,24 +254,11 @@ def evaluate(
 )
 @options.labels_option
 @options.evaluation_option
-@click.option(
-    "--ratios",
-    default="0,.25,.5,.75",
-    show_default=True,
-    type=options.Numbers(float),
-    help="Fractions of the prunable filters to remove.",
-)
-@click.option(
-    "--bits",
-    default="2,3,4,5,6,8",
-    show_default=True,
-    type=options.Numbers(int),
-    help="Bits of every filter.",
-)
+@options.sweep_options
 @click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
 @click.option("--save-models", is_flag=True, help="Write each model too.")
 def sweep(out: Output, model: Path, images: Path, output: Path, **given: Any) -> None:
-    """Compress over a grid of ratios and bits; CSV, JSON and a Pareto plot. Resumable."""
+    """Compress to several budgets in several ways; CSV, JSON and Pareto plots. Resumable."""
     from onnx_esn.report.plots import plot_sweep
     from onnx_esn.report.tables import sweep_table
     from onnx_esn.search.sweep import sweep as run

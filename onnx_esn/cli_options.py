@@ -189,6 +189,36 @@ labels_option = click.option(
     "--labels", type=click.Path(path_type=Path), help="CSV with file,label."
 )
 
+sweep_options = stacked(
+    click.option(
+        "--targets", type=Numbers(float), help="Mean bits per MAC to reach; default: 4,3,2,1."
+    ),
+    click.option(
+        "--methods",
+        type=Numbers(str),
+        help="Default: nearest,quantize-only,prune-only,prune-then-quantize,joint.",
+    ),
+    click.option(
+        "--effort",
+        default="fast",
+        show_default=True,
+        type=click.Choice(["fast", "balanced", "thorough"]),
+        help="How much each method tries to meet a target.",
+    ),
+    click.option(
+        "--ratios",
+        type=Numbers(float),
+        help="A grid instead of methods: fractions of the prunable filters to remove "
+        "(0,.25,.5,.75 if only --bits is given).",
+    ),
+    click.option(
+        "--bits",
+        type=Numbers(int),
+        help="A grid instead of methods: bits of every filter "
+        "(2,3,4,5,6,8 if only --ratios is given).",
+    ),
+)
+
 
 def plan_options(what: str) -> Callable[[F], F]:
     """--plan and --plan-out."""

@@ -140,7 +140,7 @@ def finish(
     out: Output,
     verb: str,
     result: PassResult,
-    source: onnx.ModelProto,
+    source: Path,
     output: Path,
     plan_out: Path | None = None,
 ) -> None:

@@ -17,7 +17,7 @@ from onnx_esn.passes.annotation import Annotate
 from onnx_esn.passes.base import Pass, PassResult
 from onnx_esn.passes.bit_budget import QuantizeToBudget
 from onnx_esn.passes.compensated import CompensatedQuantization
-from onnx_esn.passes.layerwise.walk import WalkOptions
+from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize
 from onnx_esn.passes.recalibration import Recalibrate

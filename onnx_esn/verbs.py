@@ -17,10 +17,10 @@ from onnx_esn.graph.model_file import check_model, load_model, save_model
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.absorption import ON_AVERAGE
 from onnx_esn.passes.annotation import Annotate, strip_annotation
-from onnx_esn.passes.base import Pass, PassResult, copied
+from onnx_esn.passes.base import Pass, PassResult
 from onnx_esn.passes.bit_budget import QuantizeToBudget
 from onnx_esn.passes.compensated import CompensatedQuantization
-from onnx_esn.passes.layerwise.walk import WalkOptions
+from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize
 from onnx_esn.passes.recalibration import Recalibrate
@@ -283,9 +283,7 @@ def annotate(model: Model, *, input_shape: InputShape | None = None) -> PassResu
     return Annotate(named_shapes(loaded, input_shape))(loaded)
 
 
-def write_model(
-    model: onnx.ModelProto, path: str | os.PathLike[str], source: onnx.ModelProto
-) -> Path:
+def write_model(model: onnx.ModelProto, path: str | os.PathLike[str], source: Model) -> Path:
     """Write a result once onnxruntime has loaded it; nothing is left behind on failure.
 
     A model that onnxruntime could not load in the first place (custom operators) is only checked.
@@ -294,28 +292,29 @@ def write_model(
         VerificationError: onnxruntime loads the source but not the result.
         OutputError: the file cannot be written.
     """
-    try:
-        Session(model)
-    except InferenceError as error:
+
+    def loads(written: Path) -> None:  # the file: to hand over bytes takes the model once more
         try:
-            Session(source)
-        except InferenceError:
-            pass
-        else:
+            Session(written)
+        except InferenceError as error:
+            try:
+                Session(source if isinstance(source, onnx.ModelProto) else Path(source))
+            except InferenceError:
+                return
+            why = str(error).replace(str(written), "it")
             raise VerificationError(
-                f"{path}: onnxruntime does not load the result, nothing was written: {error}"
+                f"{path}: onnxruntime does not load the result, nothing was written: {why}"
             ) from error
-    return save_model(model, path)
+
+    return save_model(model, path, loads)
 
 
 def _changed(step: Pass, model: onnx.ModelProto) -> PassResult:
     """Run a pass that changes figures: an annotation of the input no longer holds."""
     result = step(model)
-    if not result.modified:
-        return result
-    clean = copied(result.model)
-    strip_annotation(clean)
-    return PassResult(clean, True, result.skipped, result.plan, result.details)
+    if result.modified:
+        strip_annotation(result.model)  # nobody else has it
+    return result
 
 
 def named_shapes(

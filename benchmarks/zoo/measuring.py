@@ -63,8 +63,9 @@ def measured(path: str, seed: int) -> dict[str, Any]:
     if not result.modified and not result.skipped:
         bad.append("silent: nothing removed and no reason given")
     _check_validity(model, result.model, bad)
-    if left := leftovers(model, result.model):
-        bad.append(f"dead: {left:,} bytes of weights that nothing reads any more")
+    record["leftovers"] = leftovers(model, result.model)
+    if record["leftovers"]:
+        bad.append("dead: weights that nothing reads any more")
     original = Runner(model)
     if removed.any():
         masked = masked_model(analysis, removed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -120,7 +121,7 @@ def _totals(rows: list[Record]) -> str:
         line("checker or strict inference fails", lambda c: _count(c, "checker", "strict")),
         line("onnxruntime does not run it", lambda c: _count(c, "run")),
         line("nothing removed, no reason given", lambda c: _count(c, "silent")),
-        line("weights left that nothing reads", lambda c: _count(c, "dead")),
+        line("weights left that nothing reads", _leftovers),
         line("judged before a selection", lambda c: _judged(c, "before")),
         line("not judged", lambda c: sum(bool(r.get("note")) for r in _done(c))),
         line("worst error", lambda c: _error(_done(c))),
@@ -176,6 +177,12 @@ def _effect(rows: list[Record]) -> str:
 def _times(rows: list[Record]) -> str:
     seconds = [r["prune_s"] for r in _done(rows) if "prune_s" in r]
     return f"{statistics.median(seconds):.2g} / {max(seconds):.2g} s" if seconds else "–"
+
+
+def _leftovers(rows: list[Record]) -> str:
+    """Of those that were looked at: older records do not say."""
+    found = [r["leftovers"] for r in _done(rows) if "leftovers" in r]
+    return f"{sum(map(bool, found))} of {len(found)}"
 
 
 def _ratios(rows: list[Record], key: str) -> list[float]:
@@ -263,7 +270,8 @@ def _not_exported(rows: list[Record]) -> str:
     failed: dict[tuple[str, str], list[str]] = {}
     for r in rows:
         if "export_error" in r:
-            reason = r["export_error"].split(": ", 1)[-1][:90].replace("|", "/")
+            reason = re.sub(r"\x1b?\[\d+m", "", r["export_error"])  # colours
+            reason = reason.split(": ", 1)[-1][:90].replace("|", "/")
             failed.setdefault((r["exporter"], reason), []).append(r["name"].split("/", 1)[-1])
     lines = [
         [exporter, reason, ", ".join(f"`{n}`" for n in names)]

@@ -48,9 +48,10 @@ def choose_positions(seed: int, sample: int, positions: int, wanted: int) -> Ind
     """Sorted positions (min(wanted, positions),) of one sample: one in each of `wanted` strata."""
     if wanted >= positions:
         return np.arange(positions)
-    edges = np.linspace(0, positions, wanted + 1)
+    edges = np.arange(wanted + 1) * positions // wanted
     drawn = np.random.default_rng([seed, sample, positions]).random(wanted)
-    return (edges[:-1] + drawn * np.diff(edges)).astype(np.int64)
+    inside: Indices = (drawn * np.diff(edges)).astype(np.int64)
+    return edges[:-1] + inside
 
 
 def rows_at(value: Array, axis: int, at: Indices) -> Array:

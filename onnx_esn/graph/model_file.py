@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import onnx
@@ -72,10 +72,19 @@ def check_model(model: onnx.ModelProto, name: str) -> None:
         raise ModelError(f"{name}: invalid ONNX model: {_first_line(error)}") from error
 
 
-def save_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> Path:
+def save_model(
+    model: onnx.ModelProto,
+    path: str | os.PathLike[str],
+    check: Callable[[Path], None] = lambda written: None,
+) -> Path:
     """Write `model` beside its target, check what was written, then rename it into place.
 
     Above 2 GiB the weights go to `<name>.data`, referred to by a relative path.
+
+    Args:
+        model: the model.
+        path: the target.
+        check: looks at what was written; nothing is left behind if it raises.
 
     Raises:
         VerificationError: the written file does not pass the ONNX checker; the target is untouched.
@@ -96,6 +105,7 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> Path:
                 f"{target}: the result is not a valid ONNX model, nothing was written: "
                 f"{_first_line(error)}"
             ) from error
+        check(written)
         if written.with_name(data).exists():
             written.with_name(data).replace(target.with_name(data))
     return target

@@ -10,7 +10,8 @@ A filter w (d,) whose inputs have second moments H (d, d) makes the squared outp
    c_i ← round(c_i − (H(ŵ − w))_i/(H_ii·Δ)). The error cannot grow.
 3. *Step refit*: for codes c the best step is Δ = wᵀHc / cᵀHc.
 
-Step 1 is done for several Δ around the one of least ‖w − ŵ‖², and the best goes on to 2 and 3.
+Step 1 is done for several Δ around the one of least ‖w − ŵ‖², and the best goes on to 2 and 3; or
+plain rounding does, where that is better, so that the result never is worse than it.
 
 Sources: Frantar et al. (2023), "GPTQ", for 1 (Babai's nearest plane, in the words of lattices);
 Zhang et al. (2024), "COMQ", for 2 and 3.
@@ -78,8 +79,9 @@ def compensated_codes(
     for first in range(0, m, size):
         part = slice(first, first + size)
         rounder = _Rounder(W[:, part], H, top[:, part], quantizer)
-        start = rounder.best_start(unit, np.where(step > 0, step, 1.0)[:, part], factors)
-        codes[:, part], delta[:, part] = rounder.descend(start, sweeps)
+        plain = np.where(step > 0, step, 1.0)[:, part]
+        start = rounder.best_start(unit, plain, factors)
+        codes[:, part], delta[:, part] = rounder.descend(start, plain, sweeps)
     back = np.argsort(order, axis=1, kind="stable")
     codes = np.take_along_axis(codes, back[:, None, :], axis=2)
     live = codes.any(axis=2)
@@ -95,29 +97,31 @@ class _Rounder:
         self.H32 = H.astype(np.float32)
 
     def best_start(self, U: Array, step: Floats, factors: tuple[float, ...]) -> Floats:
-        """Codes (G, k, d) of sequential rounding at the best of the steps tried."""
+        """Codes (G, k, d): of plain rounding, or of a sequential one at the best step tried."""
         G, k, d = self.W.shape
         F = len(factors)
         steps = (step[..., None] * np.asarray(factors)).reshape(G, k * F)
         V = np.repeat(self.W, F, axis=1) / steps[..., None]
         V = np.ascontiguousarray(V.transpose(0, 2, 1), np.float32)
         top = np.repeat(self.top, F, axis=1).astype(np.float32)
-        C = self._sequential(V, U, top).transpose(0, 2, 1)
-        CH = (C @ self.H32).reshape(G, k, F, d)
-        C = C.reshape(G, k, F, d)
+        C = self._sequential(V, U, top).transpose(0, 2, 1).reshape(G, k, F, d)
+        nearest = self.quantizer.round_codes(self.W / step[..., None], self.top[..., None])
+        C = np.concatenate([nearest[:, :, None].astype(np.float32), C], axis=2)
+        CH = (C.reshape(G, -1, d) @ self.H32).reshape(C.shape)
         a = np.einsum("gkd,gkfd->gkf", self.WH, C)
         q = np.einsum("gkfd,gkfd->gkf", CH, C, dtype=np.float64)
-        # With its best step the error is wᵀHw − a²/q.
-        gain = np.where((a > 0) & (q > 0), a * a / np.where(q > 0, q, 1.0), -1.0)
-        best = gain.argmax(axis=2)[..., None, None]
-        return np.take_along_axis(C, best, axis=2)[:, :, 0].astype(np.float64)
+        # With its best step the error is wᵀHw − a²/q; codes that point away are turned round.
+        gain = np.where(q > 0, a * a / np.where(q > 0, q, 1.0), -1.0)
+        best = gain.argmax(axis=2)[..., None]
+        turn = np.where(np.take_along_axis(a, best, axis=2) < 0, -1.0, 1.0)
+        return np.take_along_axis(C, best[..., None], axis=2)[:, :, 0] * turn + 0.0  # no −0
 
-    def descend(self, C: Floats, sweeps: int) -> tuple[Floats, Floats]:
-        """Codes (G, k, d) and steps (G, k) after some rounds."""
-        delta = self._refit(C)
+    def descend(self, C: Floats, step: Floats, sweeps: int) -> tuple[Floats, Floats]:
+        """Codes (G, k, d) and steps (G, k) after some rounds; `step` where none would help."""
+        delta = self._refit(C, step)
         for _ in range(sweeps):
             C = self._sweep(C, delta)
-            delta = self._refit(C)
+            delta = self._refit(C, delta)
         return C, delta
 
     def _sequential(self, V: Array, U: Array, top: Array) -> Array:
@@ -155,11 +159,12 @@ class _Rounder:
             R += rest
         return np.asarray(T.transpose(0, 2, 1), np.float64)
 
-    def _refit(self, C: Floats) -> Floats:
+    def _refit(self, C: Floats, delta: Floats) -> Floats:
+        """Best steps (G, k) of codes; as they were where no step would help."""
         a = np.einsum("gkd,gkd->gk", self.WH, C)
         q = np.einsum("gkd,gkd->gk", C @ self.H, C)
         sound = (a > 0) & (q > 0)
-        return np.where(sound, a / np.where(sound, q, 1.0), 1.0)
+        return np.where(sound, a / np.where(sound, q, 1.0), delta)
 
 
 def _damped(H: Floats, damping: float) -> Floats:

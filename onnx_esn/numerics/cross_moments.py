@@ -24,7 +24,7 @@ import numpy.typing as npt
 from onnx_esn.numerics.midrise import Floats
 
 # Large values leave the weights as they are.
-RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 1e4)
+RIDGES = (0.1, 1.0, 10.0, 1e4)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,3 +25,23 @@ def pareto_front(cost: npt.ArrayLike, value: npt.ArrayLike) -> npt.NDArray[np.bo
     better = (best > cheaper) | first
     front[known] = better[group] & (v[known] == best[group])
     return front
+
+
+def cost_at(cost: npt.ArrayLike, value: npt.ArrayLike, level: float) -> float | None:
+    """Return what a value costs on the curve through points (P,), linear in the log of the cost.
+
+    The curve is the best value that can be had for at most that cost; so a dearer point that is
+    worth less does not bend it. None where the level is below or above all of it. Points with NaN
+    are left out.
+    """
+    c, v = np.asarray(cost, dtype=np.float64), np.asarray(value, dtype=np.float64)
+    known = ~(np.isnan(c) | np.isnan(v))
+    order = np.lexsort((-v[known], c[known]))
+    c, best = c[known][order], np.maximum.accumulate(v[known][order])
+    if not c.size or not best[0] <= level <= best[-1]:
+        return None
+    right = int(np.searchsorted(best, level))
+    if right == 0 or best[right] == level or np.isinf(best[right]):
+        return float(c[right])
+    share = (level - best[right - 1]) / (best[right] - best[right - 1])
+    return float(c[right - 1] * (c[right] / c[right - 1]) ** share)

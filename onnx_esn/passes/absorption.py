@@ -30,7 +30,7 @@ from onnx_esn.plans import FoldedConstant
 Floats = NDArray[np.float64]
 MODES = ("none", "constant", "mean")
 ON_AVERAGE = "meets an absorbed constant: right on average only"
-_AT_ONCE = 1 << 20  # elements
+_AT_ONCE = 1 << 17  # elements
 
 
 @dataclass(frozen=True)

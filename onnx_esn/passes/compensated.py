@@ -16,7 +16,7 @@ from onnx_esn.passes.allocation.trials import EFFORTS, TrialOptions, compress_to
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.compensation import Compensate
 from onnx_esn.passes.layer_costs import total_cost
-from onnx_esn.passes.layerwise.walk import WalkOptions
+from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning import RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize, quantization_details
 from onnx_esn.passes.recalibration import Recalibrate

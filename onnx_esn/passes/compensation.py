@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from onnx_esn.calibration import CalibrationSet
+from onnx_esn.calibration import CalibrationSet, input_specs
 from onnx_esn.formats.fake_quant import quantized_values
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.number_formats import round_to
@@ -23,9 +23,10 @@ from onnx_esn.numerics.esn import filter_bits
 from onnx_esn.numerics.midrise import Floats
 from onnx_esn.numerics.quantizers import QUANTIZERS
 from onnx_esn.passes.base import PassResult, Skipped
-from onnx_esn.passes.layer_costs import view_layers
+from onnx_esn.passes.layer_costs import LayerView, measured_view, view_layers
 from onnx_esn.passes.layerwise.solvers import Refit, Round
-from onnx_esn.passes.layerwise.walk import WalkOptions, walk
+from onnx_esn.passes.layerwise.statistics import WalkOptions
+from onnx_esn.passes.layerwise.walk import walk
 from onnx_esn.passes.quantizable import Job, find_jobs
 from onnx_esn.passes.quantization_replay import replay
 from onnx_esn.plans import LayerQuantization, QuantizationPlan, encode_codes
@@ -56,7 +57,7 @@ class Compensate:
             PlanError: the plan does not fit the model.
             OnnxEsnError: see `walk`.
         """
-        view = view_layers(model, Facts(sizes={}), Constants(model))
+        view = self._view(model)
         jobs, skipped = find_jobs(model, view)
         entries = {entry.layer: entry for entry in self.plan.layers}
         solver = Round(
@@ -80,6 +81,15 @@ class Compensate:
         notes += [Skipped(s.node, f"rounded to nearest: {s.reason}") for s in missed]
         details: dict[str, Any] = {"compensated_layers": len(solutions), "bits": bits}
         return PassResult(result, modified, tuple(notes), plan, details)
+
+    def _view(self, model: onnx.ModelProto) -> LayerView:
+        """The layers; with shapes where the plan names one that nothing else shows (Einsum)."""
+        view = view_layers(model, Facts(sizes={}), Constants(model))
+        if {entry.layer for entry in self.plan.layers} <= {layer.name for layer in view.layers}:
+            return view
+        images = self.images.for_inputs(input_specs(model))
+        feeds = next(images.take(1).batches(1)).feeds
+        return measured_view(model, {name: value.shape for name, value in feeds.items()})
 
     def _without(self, names: dict[str, Job]) -> QuantizationPlan:
         kept = tuple(entry for entry in self.plan.layers if entry.layer not in names)

@@ -24,7 +24,8 @@ from onnx_esn.passes.base import PassResult, Skipped, copied
 from onnx_esn.passes.layer_costs import view_layers
 from onnx_esn.passes.layer_patterns import left_out
 from onnx_esn.passes.layerwise.solvers import Refit
-from onnx_esn.passes.layerwise.walk import WalkOptions, walk
+from onnx_esn.passes.layerwise.statistics import WalkOptions
+from onnx_esn.passes.layerwise.walk import walk
 from onnx_esn.passes.quantizable import find_jobs
 from onnx_esn.passes.shifting import shift_outputs
 

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import numpy_helper
 
+from onnx_esn.errors import VerificationError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.layers import Layer, find_layers
 from onnx_esn.graph.norms.batchnorm import BatchNorm, batchnorm_after
@@ -29,7 +31,7 @@ def shift_outputs(model: onnx.ModelProto, shifts: Mapping[str, Floats]) -> onnx.
     """A copy in which outputs of the named layers are moved by (M,).
 
     Raises:
-        VerificationError: a bias or mean is not finite in its type; names the node.
+        VerificationError: a bias or mean is not finite in its type; names it.
     """
     model = copied(model)
     constants = Constants(model)
@@ -46,13 +48,23 @@ def shift_outputs(model: onnx.ModelProto, shifts: Mapping[str, Floats]) -> onnx.
             means.append((norms[layer.name], norm, shift))
         else:
             deltas[layer.output] = _delta(layer, constants, shift)
+    types = [constants.value(model.graph.node[p.index].input[3]).dtype for p, _, _ in means]
     writer = ModelWriter(model)
     writer.own_statistics([point for point, _, _ in means])
-    for point, norm, shift in means:
-        dtype = constants.value(model.graph.node[point.index].input[3]).dtype
-        writer.set_statistics(point, (norm.mean - shift).astype(dtype), norm.variance.astype(dtype))
+    for (point, norm, shift), dtype in zip(means, types, strict=True):
+        with np.errstate(over="ignore"):  # an infinity is reported by the writer
+            mean = (norm.mean - shift).astype(dtype)
+        writer.set_statistics(point, mean, norm.variance.astype(dtype))
     writer.finish()
-    return add_to_biases(model, deltas)
+    with np.errstate(over="ignore"):  # an infinity is reported here
+        result = add_to_biases(model, deltas)
+    before = {tensor.name for tensor in model.graph.initializer}
+    for tensor in result.graph.initializer:
+        if tensor.name not in before:
+            value = numpy_helper.to_array(tensor)
+            if not np.isfinite(value.astype(np.float64)).all():
+                raise VerificationError(f"{tensor.name}: it is not finite in {value.dtype}")
+    return result
 
 
 def _delta(layer: Layer, constants: Constants, shift: Floats) -> BiasDelta:

@@ -1,43 +1,84 @@
-"""The table of a sweep: quality by pruning ratio and bits."""
+"""The tables of a sweep: quality by method and target, or by ratio and bits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from .layout import cell, grid, note
-from .numbers import decibel, percent, share, si
+from .numbers import bits, decibel, percent, share, si, times
 
 _QUALITY = {"accuracy": "accuracy", "top1": "top-1 agreement", "snr_db": "SNR"}
+_BASELINE = "nearest"
 
 
 def sweep_table(document: Mapping[str, Any]) -> RenderableType:
-    """One row per point of a sweep document; points on the Pareto front are marked."""
+    """One row per point of a sweep document; points on the Pareto front are marked.
+
+    Below it, where the sweep has several methods: what the best of them costs at equal quality.
+    """
     metric = document["metric"]
+    methods = any(point.get("method") is not None for point in document["points"])
     table = grid(f"{document['model']}: {_QUALITY[metric]} on {document['samples']} images")
-    for heading in ("ratio", "bits"):
+    table.add_column("method" if methods else "ratio", justify="left" if methods else "right")
+    table.add_column("target" if methods else "bits", justify="right")
+    costs = ("MACs", "ESN'_d", "ESN_d", "ESN_a") if methods else ("MACs", "ESN'_d")
+    for heading in (*costs, _QUALITY[metric]):
         table.add_column(heading, justify="right")
-    table.add_column("MACs", justify="right")
-    table.add_column("ESN'_d", justify="right")
-    table.add_column(_QUALITY[metric], justify="right")
     table.add_column("")
     base = document["input"]
     if base is not None:
-        table.add_row(
-            "input", "", si(base["macs"]), si(base["esn_prime"]), _quality(base, metric), ""
-        )
+        table.add_row("input", "", *_figures(base, metric, methods), "")
     for point in document["points"]:
-        head = (f"{point['ratio']:g}", str(point["bits"]))
+        if methods:
+            head = (point["method"], bits(point["target"]))
+        else:
+            head = (f"{point['ratio']:g}", str(point["bits"]))
         if point["status"] == "failed":
-            table.add_row(*head, "", "", "", cell(f"failed: {point['reason']}"))
+            blank = [""] * (len(costs) + 1)
+            table.add_row(*head, *blank, cell(f"failed: {point['reason']}"))
             continue
         mark = "◂ front" if point["pareto"] else ""
+        table.add_row(*head, *_figures(point, metric, methods), mark)
+    parts: list[RenderableType] = [table]
+    if methods:
+        parts.append(note("target: mean bits per MAC of the input model, ESN'_d in MAC·bit"))
+    parts.append(note("front: no other point costs less ESN'_d for the same or better quality"))
+    levels = document.get("equal_quality") or ()
+    if levels:
+        parts += [Text(""), *_equal_quality(levels, metric)]
+    return Group(*parts)
+
+
+def _equal_quality(levels: Sequence[Mapping[str, Any]], metric: str) -> list[RenderableType]:
+    table = grid(f"Cost at equal {_QUALITY[metric]}, against {_BASELINE}")
+    headings = (_QUALITY[metric], _BASELINE, "best", "method", "cost factor")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for level in levels:
+        best = level["best"]
+        value = level["level"]
         table.add_row(
-            *head, si(point["macs"]), si(point["esn_prime"]), _quality(point, metric), mark
+            decibel(value) if metric == "snr_db" else percent(value),
+            _known(level["costs"][_BASELINE]),
+            "n/a" if best is None else _known(level["costs"][best]),
+            best or "",
+            "n/a" if level["factor"] is None else times(level["factor"]),
         )
-    return Group(table, note("front: no other point costs less for the same or better quality"))
+    said = "ESN'_d between the points of each method, log-linear; n/a: outside their range"
+    return [table, note(said)]
+
+
+def _known(cost: float | None) -> str:
+    return "n/a" if cost is None else si(cost)
+
+
+def _figures(figures: Mapping[str, Any], metric: str, methods: bool) -> list[str]:
+    names = ("macs", "esn_prime", "esn_d", "esn_a") if methods else ("macs", "esn_prime")
+    return [*(si(figures.get(name)) for name in names), _quality(figures, metric)]
 
 
 def _quality(figures: Mapping[str, Any], metric: str) -> str:

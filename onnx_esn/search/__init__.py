@@ -1,1 +1,1 @@
-"""Searches over the passes: the sweep grid."""
+"""Searches over the passes: methods side by side at each budget, or a grid."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from onnx_esn.evaluation import Comparison, Evaluation
 from onnx_esn.graph.model_file import write_text
+from onnx_esn.passes.esn_metrics import EsnMetrics
 
-SCHEMA = "onnx-esn/sweep-point/1"
+SCHEMA = "onnx-esn/sweep-point/2"
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Figures:
             `Agreement`; ``snr_db`` is None where the outputs are equal (``normalized_error`` 0).
         accuracy, accuracy_error, accuracy_difference, accuracy_difference_error: see `Accuracy`.
         latency_ms, latency_ratio: only where they were asked for.
+        esn_a, esn_d, bit_widths: see `EsnMetrics`; ``"0"`` counts the filters that the input model
+            has more, too.
     """
 
     macs: int
@@ -42,29 +46,38 @@ class Figures:
     accuracy_difference_error: float | None = None
     latency_ms: float | None = None
     latency_ratio: float | None = None
+    esn_a: float | None = None
+    esn_d: float | None = None
+    bit_widths: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
 class Point:
-    """A finished or failed point of the grid.
+    """A finished or failed point, either of a method and a target, or of the grid.
 
     Attributes:
-        ratio: share of prunable filters removed; 0 for none.
-        bits: bits per weight.
+        method: a key of `METHODS`; None in the grid.
+        target: mean bits per MAC of the input model that the method was to reach; None in the grid.
+        ratio: share of prunable filters removed, 0 for none; None for a method.
+        bits: bits per weight; None for a method.
         figures: of the compressed model, or None where it failed.
         reason: why it failed, or "".
         model: file of the compressed model, relative to the sweep's folder, where it was saved.
     """
 
-    ratio: float
-    bits: int
-    figures: Figures | None
+    method: str | None = None
+    target: float | None = None
+    ratio: float | None = None
+    bits: int | None = None
+    figures: Figures | None = None
     reason: str = ""
     model: str | None = None
 
     @property
     def label(self) -> str:
-        """Name for files and messages, such as ``r0.25_b4``."""
+        """Name for files and messages, such as ``joint_2`` or ``r0.25_b4``."""
+        if self.method is not None:
+            return f"{self.method}_{self.target:g}"
         return f"r{self.ratio:g}_b{self.bits}"
 
 
@@ -83,9 +96,11 @@ class Baseline:
     samples: int
 
 
-def figures_of(model: Evaluation) -> Figures:
-    """The flat figures of an evaluation."""
-    values: dict[str, Any] = {}
+def figures_of(model: Evaluation, esn: EsnMetrics, filters: int) -> Figures:
+    """The flat figures of an evaluation; `filters` is how many the input model has."""
+    values: dict[str, Any] = {"esn_a": esn.esn_a, "esn_d": esn.esn_d}
+    gone = max(filters - esn.filters, 0)
+    values["bit_widths"] = {**esn.bit_widths, "0": esn.bit_widths["0"] + gone}
     if model.agreement is not None:
         for name in ("top1", "cosine", "snr_db", "kl", "normalized_error"):
             values[name] = _finite(getattr(model.agreement, name))
@@ -102,10 +117,11 @@ def figures_of(model: Evaluation) -> Figures:
     )
 
 
-def baseline_of(comparison: Comparison) -> Baseline:
+def baseline_of(comparison: Comparison, esn: EsnMetrics) -> Baseline:
     """The reference of an evaluation."""
     reference = comparison.models[comparison.reference]
-    return Baseline(figures_of(reference), comparison.images, comparison.samples)
+    figures = figures_of(reference, esn, esn.filters)
+    return Baseline(figures, comparison.images, comparison.samples)
 
 
 def write_point(path: Path, key: str, point: Point, baseline: Baseline) -> None:

@@ -1,48 +1,31 @@
-"""Compress at every point of a grid; a killed sweep goes on where it stopped."""
+"""Compress for each budget in several ways; a killed sweep goes on where it stopped."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy.typing as npt
 import onnx
 
-from onnx_esn.calibration import CalibrationSet, Recipe, Source, input_specs, open_set
-from onnx_esn.errors import OnnxEsnError, OperationError, OptionError, OutputError
-from onnx_esn.evaluation import Comparison
-from onnx_esn.graph.model_file import load_model, save_model
+from onnx_esn.calibration import Recipe, Source, input_specs, open_set
+from onnx_esn.errors import BudgetError, OperationError, OptionError, OutputError
+from onnx_esn.graph.model_file import load_model
+from onnx_esn.passes.esn_metrics import measure_esn
 from onnx_esn.pipeline import compress as compress_model
 
-from .fingerprint import fingerprint_model, fingerprint_options, fingerprint_set
-from .point import Baseline, Point, baseline_of, figures_of, read_point, write_point
+from .fingerprint import fingerprint_model, fingerprint_set
+from .methods import BITS, METHODS, RATIOS, TARGETS, check_methods, grid_jobs, method_jobs
+from .point import Point
+from .runner import Compress, Runner
 from .sweep_result import SweepResult
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-
-RATIOS = (0.0, 0.25, 0.5, 0.75)
-BITS = (2, 3, 4, 5, 6, 8)
-
-
-class Compressed(Protocol):
-    """What a sweep needs of a compression."""
-
-    @property
-    def model(self) -> onnx.ModelProto:
-        """The compressed model."""
-
-    @property
-    def evaluation(self) -> Comparison | None:
-        """Its figures beside those of the input model, which is the reference."""
-
-
-Compress = Callable[..., Compressed]
 
 
 def sweep(
@@ -50,8 +33,11 @@ def sweep(
     images: Source,
     out_dir: str | os.PathLike[str],
     *,
-    ratios: Sequence[float] = RATIOS,
-    bits: Sequence[int] = BITS,
+    targets: Sequence[float] | None = None,
+    methods: Sequence[str] | None = None,
+    effort: str = "fast",
+    ratios: Sequence[float] | None = None,
+    bits: Sequence[int] | None = None,
     labels: str | Path | npt.NDArray[Any] | None = None,
     recipe: str | Path | Recipe | None = None,
     eval_images: Source | None = None,
@@ -62,7 +48,18 @@ def sweep(
     progress: Progress | None = None,
     compress: Compress = compress_model,
 ) -> SweepResult:
-    """Compress a model at each pruning ratio and bit width, and write the figures.
+    """Compress a model to each target in each way, and write the figures side by side.
+
+    A target is a cost in mean bits per MAC of the input model. The methods:
+
+    - ``nearest``: bits by plain rounding, as simple tools do it; what the others are held against;
+    - ``quantize-only``: bits;
+    - ``prune-only``: 8 bits everywhere, and channels go until the cost is met;
+    - ``prune-then-quantize``: channels go until the share sqrt(target / 8) of the MACs is left, and
+      bits take what remains of the cost;
+    - ``joint``: widths and bits decided together.
+
+    With ``ratios`` or ``bits`` it is a grid instead: every pruning ratio with every bit width.
 
     Each point goes to a file of its own in ``out_dir/points`` as soon as it is finished. A later
     call with the same model, samples and options takes it from there; anything else has another
@@ -78,8 +75,12 @@ def sweep(
         eval_images: a set for the figures; None: a fifth of ``images`` is held out for them.
         labels: of the images that the figures are taken on.
         out_dir: made where it is missing.
-        ratios: shares of the prunable filters to remove, 0 ≤ r < 1.
-        bits: bits per weight, 1 … 8.
+        targets: mean bits per MAC of the input model, above 0; None: `TARGETS`.
+        methods: keys of `METHODS`; None: all.
+        effort: how hard each method tries, see ``compress``; nothing to a grid.
+        ratios: shares of the prunable filters to remove, 0 ≤ r < 1; None: `RATIOS` if ``bits`` are
+            given.
+        bits: bits per weight, 1 … 8; None: `BITS` if ``ratios`` are given.
         batch_size: samples at once.
         latency: measure latency as well; its noise makes results differ between runs.
         save_models: also write each model into ``out_dir/models``.
@@ -88,13 +89,31 @@ def sweep(
         compress: the function that compresses.
 
     Raises:
-        OptionError: an empty or impossible grid.
+        OptionError: nothing to sweep, something impossible, or both a grid and methods.
+        BudgetError: the cost of the model is not known, so no target speaks of it.
         ModelError, ImageSetError, RecipeError, LabelsError: what came in is wrong.
         OutputError: ``out_dir`` cannot be written.
         OperationError: not one point could be computed; the files are written all the same.
     """
-    grid = _grid(ratios, bits)
+    grid = ratios is not None or bits is not None
+    more = dict(options or {})
+    if grid:
+        if targets is not None or methods is not None:
+            raise OptionError("sweep either methods and targets, or a grid of ratios and bits")
+        jobs = grid_jobs(RATIOS if ratios is None else ratios, BITS if bits is None else bits)
+    else:
+        targets = TARGETS if targets is None else targets
+        methods = tuple(METHODS) if methods is None else methods
+        check_methods(methods, targets, more)
     loaded = load_model(model)
+    sizes = more.get("input_shape")
+    before = measure_esn(loaded, input_shape=sizes)
+    if not grid:
+        if not before.macs:
+            raise BudgetError("the model has no layer whose cost is known, so no budget can be met")
+        assert targets is not None
+        assert methods is not None
+        jobs = method_jobs(methods, targets, before.macs, effort)
     specs = input_specs(loaded)
     apart = eval_images is not None
     opened = open_set(images, specs, recipe=recipe, labels=None if apart else labels)
@@ -105,88 +124,38 @@ def sweep(
         prints.append(fingerprint_set(sets["eval_images"]))
     folder = Path(out_dir)
     _make_folders(folder, save_models)
-    shared = {**(options or {}), "batch_size": batch_size, "latency": latency}
-    hashes = fingerprint_model(loaded), "+".join(prints)
-    pruned: tuple[float, Sequence[Any]] | None = None
+    runner = Runner(
+        loaded,
+        opened,
+        sets,
+        (fingerprint_model(loaded), "+".join(prints)),
+        {**more, "batch_size": batch_size, "latency": latency},
+        before,
+        folder,
+        save_models,
+        compress,
+    )
     points: list[Point] = []
-    baseline: Baseline | None = None
-    computed = 0
-    for done, point in enumerate(grid):
+    for done, job in enumerate(jobs):
         if progress is not None:
-            progress(done, len(grid))
-        wanted = {"ratio": point.ratio or None, "bits": point.bits, **shared}
-        key = fingerprint_options(*hashes, wanted)
-        path = folder / "points" / f"{point.label}_{key[:12]}.json"
-        saved = f"models/{path.stem}.onnx" if save_models else None
-        found = read_point(path, key)
-        if found is None or (saved and not (folder / saved).is_file()):
-            computed += 1
-            try:
-                more = dict(sets)
-                if pruned is not None and pruned[0] == point.ratio:
-                    more["pruned"] = pruned[1]
-                result = compress(loaded, opened, **wanted, **more)
-                pruned = point.ratio, getattr(result, "pruning", ())
-                found = _figures(result, opened, point, folder, saved)
-            except KeyboardInterrupt:
-                left = len(grid) - done
-                log.warning(
-                    "stopped with %d of %d points left; run again to go on", left, done + left
-                )
-                raise
-            except OutputError:
-                raise
-            except OnnxEsnError as error:
-                log.warning("%s: failed: %s", point.label, error)
-                points.append(Point(point.ratio, point.bits, None, str(error)))
-                continue
-            write_point(path, key, *found)
-        points.append(replace(found[0], model=saved))
-        baseline = baseline or found[1]
+            progress(done, len(jobs))
+        try:
+            points.append(runner.run(job))
+        except KeyboardInterrupt:
+            left = len(jobs) - done
+            log.warning("stopped with %d of %d points left; run again to go on", left, len(jobs))
+            raise
     if progress is not None:
-        progress(len(grid), len(grid))
+        progress(len(jobs), len(jobs))
     name = loaded.graph.name or "model" if isinstance(model, onnx.ModelProto) else Path(model).name
-    swept = SweepResult(name, tuple(points), baseline, computed)
+    swept = SweepResult(name, tuple(points), runner.baseline, runner.computed)
     swept.write(folder)
-    if baseline is None:
+    if runner.baseline is None:
         raise OperationError(
-            f"none of the {len(grid)} points could be computed; the first failed because: "
+            f"none of the {len(jobs)} points could be computed; the first failed because: "
             f"{points[0].reason}"
         )
     return swept
-
-
-def _figures(
-    result: Compressed, images: CalibrationSet, point: Point, folder: Path, saved: str | None
-) -> tuple[Point, Baseline]:
-    comparison = result.evaluation
-    if comparison is None:
-        raise OptionError(
-            f"{images.name}: {len(images)} samples are too few to hold some out for the figures of "
-            "a sweep; give at least 10"
-        )
-    if saved is not None:
-        save_model(result.model, folder / saved)
-    figures = figures_of(comparison.models[-1])
-    log.info("%s: ESN'_d %.4g", point.label, figures.esn_prime)
-    return Point(point.ratio, point.bits, figures, "", saved), baseline_of(comparison)
-
-
-def _grid(ratios: Sequence[float], bits: Sequence[int]) -> list[Point]:
-    """Every ratio with every bit width, each once, ratios first."""
-    if not ratios or not bits:
-        raise OptionError("a sweep needs at least one ratio and one bit width")
-    for ratio in ratios:
-        if not 0 <= ratio < 1:
-            raise OptionError(f"ratio {ratio} is not a share of filters to remove: 0 <= ratio < 1")
-    for width in bits:
-        if width != int(width) or not 1 <= width <= 8:
-            raise OptionError(f"bits {width} must be a whole number from 1 to 8")
-    return [
-        Point(ratio, width, None)
-        for ratio in sorted({float(ratio) for ratio in ratios})
-        for width in sorted({int(width) for width in bits})
-    ]
 
 
 def _make_folders(folder: Path, save_models: bool) -> None:

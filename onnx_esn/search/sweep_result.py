@@ -14,16 +14,18 @@ import numpy as np
 
 from onnx_esn.graph.model_file import write_text
 from onnx_esn.numerics.pareto import pareto_front
+from onnx_esn.passes.esn_metrics import WIDTHS
 from onnx_esn.passes.inspection_types import json_ready
 
+from .equal_quality import EqualQuality, equal_quality, levels_of
 from .point import Baseline, Figures, Point
 
-SCHEMA = "onnx-esn/sweep/1"
+SCHEMA = "onnx-esn/sweep/2"
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """All points of a sweep, in the order of the grid.
+    """All points of a sweep: method by method, or in the order of the grid.
 
     Attributes:
         name: of the input model.
@@ -50,8 +52,19 @@ class SweepResult:
     def front(self) -> tuple[bool, ...]:
         """For each point, whether no other costs less ESN'_d for the same or better quality."""
         cost = [np.nan if p.figures is None else p.figures.esn_prime for p in self.points]
-        value = [_quality(point.figures, self.metric) for point in self.points]
-        return tuple(bool(on) for on in pareto_front(cost, value))
+        return tuple(bool(on) for on in pareto_front(cost, self._qualities))
+
+    @property
+    def equal_quality(self) -> tuple[EqualQuality, ...]:
+        """What the methods cost at the same quality; nothing for a grid, or without `nearest`."""
+        if self.baseline is None:
+            return ()
+        levels = levels_of(self.metric, getattr(self.baseline.figures, self.metric))
+        return tuple(equal_quality(self.points, self._qualities, levels))
+
+    @property
+    def _qualities(self) -> list[float]:
+        return [_quality(point.figures, self.metric) for point in self.points]
 
     def to_document(self) -> dict[str, Any]:
         """JSON-ready; the same sweep gives the same document, however often it was resumed."""
@@ -66,6 +79,7 @@ class SweepResult:
             "points": [
                 _point(point, on) for point, on in zip(self.points, self.front, strict=True)
             ],
+            "equal_quality": [level.to_document() for level in self.equal_quality],
         }
         plain: dict[str, Any] = json_ready(document)
         return plain
@@ -96,6 +110,8 @@ def _quality(figures: Figures | None, metric: str) -> float:
 def _point(point: Point, on_front: bool) -> dict[str, Any]:
     figures = point.figures
     return {
+        "method": point.method,
+        "target": point.target,
         "ratio": point.ratio,
         "bits": point.bits,
         "status": "failed" if figures is None else "done",
@@ -107,12 +123,19 @@ def _point(point: Point, on_front: bool) -> dict[str, Any]:
 
 
 def _csv(points: Sequence[dict[str, Any]]) -> str:
+    rows = [_row(point) for point in points]
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(points[0]), lineterminator="\n")
+    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    for point in points:
-        writer.writerow({key: _cell(value) for key, value in point.items()})
+    writer.writerows(rows)
     return stream.getvalue()
+
+
+def _row(point: dict[str, Any]) -> dict[str, Any]:
+    """The cells of a point, with one column for each bit width."""
+    row = {key: _cell(value) for key, value in point.items() if key != "bit_widths"}
+    widths = point["bit_widths"] or {}
+    return {**row, **{f"filters_{width}": _cell(widths.get(width)) for width in WIDTHS}}
 
 
 def _cell(value: Any) -> Any:

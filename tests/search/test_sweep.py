@@ -97,7 +97,7 @@ def test_grid_and_files(tmp_path):
         (0.5, 4),
     ]
     document = json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))
-    assert document["schema"] == "onnx-esn/sweep/1"
+    assert document["schema"] == "onnx-esn/sweep/2"
     assert document["model"] == "tiny"
     assert document["samples"] == 6
     assert document["metric"] == "top1"

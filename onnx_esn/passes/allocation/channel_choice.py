@@ -12,7 +12,7 @@ from onnx_esn.calibration import CalibrationSet
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.allocation.joint import Losses, decide, measure_losses
-from onnx_esn.passes.layerwise.walk import WalkOptions
+from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning_macs import MacCounter
 
 Floats = npt.NDArray[np.float64]

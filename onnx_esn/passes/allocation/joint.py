@@ -26,7 +26,7 @@ from onnx_esn.passes.allocation.losses import (
 from onnx_esn.passes.allocation.sensitivity import Prober, layer_sensitivities
 from onnx_esn.passes.layer_costs import InputShape, LayerView, measured_view
 from onnx_esn.passes.layerwise.input_moments import InputMoments, input_moments
-from onnx_esn.passes.layerwise.walk import WalkOptions
+from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.quantizable import Job, find_jobs
 from onnx_esn.passes.steering import locked_layers
 

@@ -27,7 +27,7 @@ from onnx_esn.passes.allocation.removal import remove_classes
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.compensation import Compensate
 from onnx_esn.passes.layer_costs import InputShape, total_cost
-from onnx_esn.passes.layerwise.walk import WalkOptions
+from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.output_divergence import output_divergences
 
 log = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ class _Search:
         decisions = self._decisions(losses, budget, effort.scales if options.prune else ())
         judge = len(decisions) > 1 and len(self.images) >= LEAST_TO_JUDGE
         if not judge:
-            scale, decision = decisions[-1]
+            scale, decision = decisions[0]  # without pruning, if that can be
             trial = self._carry_out(losses, scale, decision, self.images)
             return trial, (trial,)
         fitted, held = self.images.split(JUDGED)

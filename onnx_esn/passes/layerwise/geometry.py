@@ -49,6 +49,9 @@ class Geometry:
         if not _follows(output, size) or (self.layer.kernel and len(output) != size):
             return None
         shape = list(_samples(output, size).shape[1:])
+        # Samples that are columns of a product from the left do not follow either.
+        if len(shape) < -self.out_axis or shape[self.out_axis] != self.layer.filters:
+            return None
         del shape[self.out_axis]
         return tuple(shape)
 

@@ -15,7 +15,8 @@ from onnx_esn.graph.norms.batchnorm import batchnorm_after
 from onnx_esn.graph.readers import readers
 from onnx_esn.numerics.cross_moments import CrossMoments, quadratic
 from onnx_esn.numerics.midrise import Floats
-from onnx_esn.passes.layerwise.walk import LayerStatistics, WalkOptions, find_plain_layers, walk
+from onnx_esn.passes.layerwise.statistics import LayerStatistics, WalkOptions
+from onnx_esn.passes.layerwise.walk import find_plain_layers, walk
 
 Singles = npt.NDArray[np.float32]
 

@@ -75,18 +75,20 @@ def sample_reference(
         for name, want in wanted.items():
             values = [outputs[tensor] for tensor in want.tensors]
             places = [want.geometry.places(value, size) for value in values]
-            if places[0] is None or places.count(places[0]) < len(places):
+            if places[0] is None:
                 missing.add(name)
                 continue
-            entry = taken.setdefault(name, Taken(places[0], [], {t: [] for t in want.tensors}))
-            if entry.places != places[0]:
+            # A sum that broadcasts the layer's output is no stream.
+            alike = [t for t, p in zip(want.tensors, places, strict=True) if p == places[0]]
+            entry = taken.setdefault(name, Taken(places[0], [], {t: [] for t in alike}))
+            if entry.places != places[0] or list(entry.outputs) != alike:
                 missing.add(name)
                 continue
             for i in range(size):
                 at = choose_positions(seed, done + i, area(places[0]), want.rows)
                 entry.at.append(at)
-                for tensor, value in zip(want.tensors, values, strict=True):
-                    rows = want.geometry.outputs_at(value, size, i, at)
+                for tensor in alike:
+                    rows = want.geometry.outputs_at(outputs[tensor], size, i, at)
                     rows = rows if want.kept is None else rows[:, want.kept]
                     entry.outputs[tensor].append(np.ascontiguousarray(rows))
         done += size

@@ -13,7 +13,7 @@ from onnx_esn.numerics.esn import Integers
 from onnx_esn.numerics.match import match_ratio
 from onnx_esn.numerics.midrise import Floats
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
-from onnx_esn.passes.layerwise.walk import LayerStatistics
+from onnx_esn.passes.layerwise.statistics import LayerStatistics
 
 Array = npt.NDArray[np.generic]
 

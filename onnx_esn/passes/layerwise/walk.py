@@ -12,8 +12,7 @@ has learned on the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +20,22 @@ import onnx
 
 from onnx_esn.calibration import CalibrationSet, input_specs
 from onnx_esn.calibration.point_moments import Point
-from onnx_esn.calibration.staged import MEMORY_LIMIT, Span, run_in_stages
+from onnx_esn.calibration.staged import Span, run_in_stages
 from onnx_esn.errors import VerificationError
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.hoisting import captured
 from onnx_esn.graph.layers import Layer, find_layers
 from onnx_esn.graph.shapes import Facts
 from onnx_esn.numerics.cross_moments import CrossMoments, cross_moments, no_moments
 from onnx_esn.passes.base import Skipped
 from onnx_esn.passes.layerwise.geometry import Geometry, find_geometry
 from onnx_esn.passes.layerwise.reference import Taken, Wanted, sample_reference
+from onnx_esn.passes.layerwise.statistics import (
+    LayerStatistics,
+    Solution,
+    Solver,
+    WalkOptions,
+)
 from onnx_esn.passes.layerwise.targets import Stream, find_streams
 from onnx_esn.passes.layerwise.working_copy import Slot, with_own_weights
 from onnx_esn.passes.norm_pairing import kept_channels
@@ -38,76 +44,9 @@ Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-# Samples of a layer: this many for each weight of a filter, within limits.
-PER_WEIGHT = 32
+# Samples of a layer, within which `WalkOptions.per_weight` asks for some.
 FEWEST, MOST = 4096, 32768
 _BYTES = 1 << 30  # of all layers' wanted outputs together
-
-
-@dataclass(frozen=True, eq=False)
-class LayerStatistics:
-    """What a solver gets to see of one layer.
-
-    Attributes:
-        layer: the layer.
-        W: its weights (G, m, d).
-        halves: moments of its inputs and wanted outputs, of even and of odd images.
-        reference_variance: of the reference's outputs (G, m), or None without a reference.
-    """
-
-    layer: Layer
-    W: Floats
-    halves: tuple[CrossMoments, CrossMoments]
-    reference_variance: Floats | None
-
-    @property
-    def moments(self) -> CrossMoments:
-        """Of all images."""
-        return self.halves[0].merge(self.halves[1])
-
-
-@dataclass(frozen=True)
-class Solution:
-    """New weights of a layer.
-
-    Attributes:
-        W: (G, m, d).
-        shift: (M,) added to the outputs.
-    """
-
-    W: Floats
-    shift: Floats
-
-
-Solver = Callable[[LayerStatistics], Floats]
-
-
-@dataclass(frozen=True)
-class WalkOptions:
-    """How to gather.
-
-    Attributes:
-        seed: draws the positions.
-        batch_size: samples in one run.
-        per_weight: samples for each weight of a filter.
-        memory_limit: bytes of tensors kept between stages.
-        threads: threads for one operator.
-        streams: whether layers in front of a residual sum mend what the stream brings.
-        progress: called with ("reference" or "layers", how much, of how much).
-    """
-
-    seed: int = 0
-    batch_size: int = 32
-    per_weight: int = PER_WEIGHT
-    memory_limit: int = MEMORY_LIMIT
-    threads: int | None = None
-    streams: bool = True
-    progress: Callable[[str, int, int], None] | None = None
-
-    def report(self, what: str) -> Callable[[int, int], None] | None:
-        """The progress of one part of the work."""
-        show = self.progress
-        return None if show is None else lambda done, total: show(what, done, total)
 
 
 def walk(
@@ -173,7 +112,10 @@ class _Walk:
         theirs = {x.name: x for x in find_plain_layers(self.reference)}
         reached = _reached(self.model)
         found = {}
-        for layer in find_plain_layers(self.model):
+        layers = find_plain_layers(self.model)
+        for name in sorted(names - {x.name for x in layers}):
+            self.skipped.append(Skipped(name, "it is not followed layer by layer"))
+        for layer in layers:
             if layer.name not in names:
                 continue
             geometry = find_geometry(self.model, layer)
@@ -184,6 +126,8 @@ class _Walk:
                 self.skipped.append(Skipped(layer.name, "its input is constant"))
             elif layer.bias and layer.bias not in self.constants:
                 self.skipped.append(Skipped(layer.name, "its bias is computed from the data"))
+            elif layer.bias and not _of_filters(self.constants.shape(layer.bias), layer.filters):
+                self.skipped.append(Skipped(layer.name, "its bias differs between samples"))
             elif twin is None or twin.op != layer.op or twin.kernel != layer.kernel:
                 self.skipped.append(Skipped(layer.name, "the reference has no such layer"))
             elif self._kept(layer, twin) is None:
@@ -274,6 +218,8 @@ class _Walk:
 
     def _visit(self, point: Point, value: Array, span: Span) -> None:
         name, is_stream = self.points[id(point)]
+        if is_stream and name not in self.taken:
+            return  # it comes after the layer is done: without those left out, stages are fewer
         geometry, taken = self.layers[name], self.taken[name]
         samples = range(span.first, span.first + span.count)
         if is_stream:
@@ -334,12 +280,17 @@ def find_plain_layers(model: onnx.ModelProto) -> list[Layer]:
     return find_layers(model, Constants(model), Facts(sizes={}))
 
 
+def _of_filters(shape: tuple[int, ...], filters: int) -> bool:
+    """Whether a bias has one number for each filter, or one for all."""
+    return all(n == 1 for n in shape[:-1]) and shape[-1:] in ((), (1,), (filters,))
+
+
 def _reached(model: onnx.ModelProto) -> set[str]:
     """Tensors that depend on the model's inputs."""
     stored = {t.name for t in model.graph.initializer}
     found = {i.name for i in model.graph.input if i.name not in stored}
     for node in model.graph.node:
-        if any(name in found for name in node.input):
+        if any(name in found for name in (*node.input, *captured(node))):
             found.update(name for name in node.output if name)
     return found
 

@@ -42,8 +42,9 @@ class Slot:
     def values(self, layer: Layer, rows: Floats, shift: Floats) -> dict[str, Array]:
         """New initializers: filters (M, K), and the bias moved by `shift` (M,)."""
         dtype = self.W.dtype
-        weight = np.ascontiguousarray(layer.from_filters(rows)).astype(dtype)
-        bias = ((self.b + shift) / self.beta).astype(dtype)
+        with np.errstate(over="ignore"):  # an infinity is reported by who takes the values
+            weight = np.ascontiguousarray(layer.from_filters(rows)).astype(dtype)
+            bias = ((self.b + shift) / self.beta).astype(dtype)
         if layer.op == "MatMul" and layer.slot == 0:
             bias = bias[:, None]
         return {self.weight: weight, self.bias: bias}
