@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+SAME_COST = 0.01  # how much budgets that are met to the next bit differ, as a share
 
-def pareto_front(cost: npt.ArrayLike, value: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+
+def pareto_front(
+    cost: npt.ArrayLike, value: npt.ArrayLike, *, tolerance: float = 0.0
+) -> npt.NDArray[np.bool_]:
     """Return which points (P,) no other point dominates: none costs no more and is worth no less.
 
     One of the two must differ, so that equal points share their fate. A point with NaN is never on
-    the front and dominates none.
+    the front and dominates none. With a `tolerance`, a point does not stay on the front either if
+    another is worth more and costs at most that share more.
     """
     c, v = np.asarray(cost, dtype=np.float64), np.asarray(value, dtype=np.float64)
     front = np.zeros(c.shape, dtype=bool)
@@ -24,6 +29,9 @@ def pareto_front(cost: npt.ArrayLike, value: npt.ArrayLike) -> npt.NDArray[np.bo
     first = np.arange(level.size) == 0  # a value of −inf is still the best of the cheapest
     better = (best > cheaper) | first
     front[known] = better[group] & (v[known] == best[group])
+    for i in np.flatnonzero(front) if tolerance else ():
+        near = c[known] <= c[i] * (1 + tolerance)
+        front[i] = not (v[known][near] > v[i]).any()
     return front
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .layout import elide
-from .plot_style import QUIET, finished, method_style, new_figure, quiet_axes
+from .plot_style import QUIET, finished, method_rank, method_style, new_figure, quiet_axes
 
 _COLUMNS = 3
 _USUAL = 2.0  # bits per MAC
@@ -32,6 +32,7 @@ def draw_bit_widths(document: Mapping[str, Any], target: float) -> Any:
         for p in finished(document)
         if p.get("method") and p["target"] == target and p.get("bit_widths")
     ]
+    points.sort(key=lambda p: method_rank(p["method"]))
     widths = [width for width in points[0]["bit_widths"] if width != "float"]
     if any(p["bit_widths"]["float"] for p in points):
         widths.append("float")
@@ -46,8 +47,7 @@ def draw_bit_widths(document: Mapping[str, Any], target: float) -> Any:
         _draw_panel(axes, points[index], widths)
         if index % columns == 0:
             axes.set_ylabel("filters")
-        if index + columns >= len(points):
-            axes.set_xlabel("bits of the filter (0: pruned)")
+    figure.supxlabel("bits of the filter's largest code, 0: pruned", fontsize=10.5)
     figure.suptitle(
         f"{elide(document['model'], 40)}: bit widths at {target:g} bits per MAC of the input model",
         x=0.01,

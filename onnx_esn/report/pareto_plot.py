@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from onnx_esn.errors import OptionError
-from onnx_esn.numerics.pareto import pareto_front
+from onnx_esn.numerics.pareto import SAME_COST, pareto_front
 
 from . import numbers
 from .layout import elide
@@ -16,6 +17,7 @@ from .plot_style import (
     QUIET,
     Style,
     finished,
+    method_rank,
     method_style,
     new_figure,
     nth_style,
@@ -58,6 +60,9 @@ def draw_pareto(document: Mapping[str, Any], cost: str = "esn_prime") -> Any:
     axes = figure.add_subplot()
     axes.set_xscale("log")
     done.sort(key=lambda p: float(p[cost]))
+    cheapest, dearest = done[0][cost], done[-1][cost]
+    if dearest / cheapest < _NARROWEST:
+        axes.set_xlim(cheapest / _NARROWEST, dearest * _NARROWEST)
     _draw_front(axes, done, name, cost)
     lines = _lines(done)
     floor = _floor([value_of(p, name) for p in done])
@@ -67,20 +72,18 @@ def draw_pareto(document: Mapping[str, Any], cost: str = "esn_prime") -> Any:
             _label_bits(axes, line, name, cost)
     _draw_input(axes, document["input"], name, cost)
     axes.margins(x=0.06, y=0.08)
-    cheapest, dearest = done[0][cost], done[-1][cost]
-    if dearest / cheapest < _NARROWEST:
-        axes.set_xlim(cheapest / _NARROWEST, dearest * _NARROWEST)
     if floor is not None:
-        axes.set_ylim(bottom=floor)
+        top = max(*(value_of(p, name) for p in done), _reference(document["input"], name))
+        axes.set_ylim(floor, top + 0.15 * (top - floor))
         _label_below(axes, lines, name, cost, floor)
     _finish(axes, document, name, cost)
     return figure
 
 
 def _lines(done: Sequence[Any]) -> list[_Line]:
-    methods = dict.fromkeys(p["method"] for p in done if p.get("method") is not None)
+    found = {p["method"] for p in done if p.get("method") is not None}
+    methods = sorted(found, key=method_rank)
     lines = [_Line(method_style(m), [p for p in done if p.get("method") == m]) for m in methods]
-    lines.sort(key=lambda line: line.style.label)
     ratios = sorted({p["ratio"] for p in done if p.get("method") is None})
     for index, ratio in enumerate(ratios):
         label = f"{100 * ratio:g} % of the filters removed" if ratio else "no filters removed"
@@ -90,7 +93,7 @@ def _lines(done: Sequence[Any]) -> list[_Line]:
 
 def _draw_front(axes: Any, done: Sequence[Any], name: str, cost: str) -> None:
     x, y = [p[cost] for p in done], [value_of(p, name) for p in done]
-    on = pareto_front(x, y)
+    on = pareto_front(x, y, tolerance=SAME_COST)
     axes.step(
         [value for value, front in zip(x, on, strict=True) if front],
         [value for value, front in zip(y, on, strict=True) if front],
@@ -122,8 +125,12 @@ def _draw_input(axes: Any, figures: Mapping[str, Any], name: str, cost: str) -> 
     label = f"input model ({numbers.bits(figures['mean_bits'])} bits"
     if figures.get(cost):
         label += f", {numbers.si(figures[cost])}"
-    y = figures[name] * METRICS[name].scale
+    y = _reference(figures, name)
     axes.axhline(y, color=QUIET, linestyle=(0, (4, 3)), linewidth=1.2, label=f"{label})", zorder=1)
+
+
+def _reference(figures: Mapping[str, Any], name: str) -> float:
+    return -math.inf if figures[name] is None else value_of(figures, name)
 
 
 def _floor(values: Sequence[float]) -> float | None:

@@ -61,6 +61,12 @@ def method_style(method: str) -> Style:
     return _METHODS.get(method, Style(method, "#000000", "v"))
 
 
+def method_rank(method: str) -> tuple[int, str]:
+    """Where a method stands in a legend."""
+    known = list(_METHODS)
+    return known.index(method) if method in known else len(known), method
+
+
 def nth_style(label: str, index: int) -> Style:
     """The style of the line with that index, for lines that have none of their own."""
     return Style(label, _COLOURS[index % len(_COLOURS)], _MARKS[index % len(_MARKS)])

@@ -55,20 +55,23 @@ def sweep_table(document: Mapping[str, Any]) -> RenderableType:
 
 def _equal_quality(levels: Sequence[Mapping[str, Any]], metric: str) -> list[RenderableType]:
     table = grid(f"Cost at equal {_QUALITY[metric]}, against {_BASELINE}")
-    headings = (_QUALITY[metric], _BASELINE, "best", "method", "cost factor")
+    headings = (_QUALITY[metric], _BASELINE, "best", "its cost", "cost factor")
     for heading in headings:
-        table.add_column(heading, justify="left" if heading == "method" else "right")
+        table.add_column(heading, justify="left" if heading == "best" else "right")
     for level in levels:
         best = level["best"]
+        bound = "≤ " if level.get("at_most") else ""
         value = level["level"]
         table.add_row(
             decibel(value) if metric == "snr_db" else percent(value),
             _known(level["costs"][_BASELINE]),
-            "n/a" if best is None else _known(level["costs"][best]),
-            best or "",
-            "n/a" if level["factor"] is None else times(level["factor"]),
+            best or "n/a",
+            "n/a" if best is None else "≤ cheapest" if bound else si(level["costs"][best]),
+            "n/a" if level["factor"] is None else bound + times(level["factor"]),
         )
-    said = "ESN'_d between the points of each method, log-linear; n/a: outside their range"
+    said = (
+        "ESN'_d, log-linear between a method's points; n/a: outside them; ≤: its cheapest is better"
+    )
     return [table, note(said)]
 
 

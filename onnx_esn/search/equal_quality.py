@@ -24,14 +24,18 @@ class EqualQuality:
         level: of the sweep's metric.
         costs: ESN'_d of each method, between its points; None where its points do not enclose the
             level.
-        best: the cheapest method other than `BASELINE`, or None where there is none.
-        factor: its cost over that of `BASELINE`, or None where one of the two is not known.
+        best: the cheapest method other than `BASELINE`, or None where none is as good. One whose
+            cheapest point is better than the level counts with that point's cost.
+        factor: its cost over that of `BASELINE`, or None where the latter is not known.
+        at_most: whether the cheapest point of the best is better than the level, so that it would
+            cost less still.
     """
 
     level: float
     costs: dict[str, float | None]
     best: str | None
     factor: float | None
+    at_most: bool = False
 
     def to_document(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -59,15 +63,21 @@ def _at(
     points: Sequence[Point], quality: Sequence[float], methods: Sequence[str], level: float
 ) -> EqualQuality:
     costs: dict[str, float | None] = {}
+    reached: dict[str, float] = {}
     for method in methods:
-        mine = [
+        mine = sorted(
             (point.figures.esn_prime, value)
             for point, value in zip(points, quality, strict=True)
             if point.method == method and point.figures is not None
-        ]
-        costs[method] = cost_at([c for c, _ in mine], [v for _, v in mine], level)
-    known = {name: cost for name, cost in costs.items() if cost is not None and name != BASELINE}
-    best = min(known, key=known.__getitem__) if known else None
+        )
+        found = cost_at([c for c, _ in mine], [v for _, v in mine], level)
+        costs[method] = found
+        if found is not None:
+            reached[method] = found
+        elif mine and mine[0][1] > level:
+            reached[method] = mine[0][0]
+    others = [name for name in reached if name != BASELINE]
+    best = min(others, key=reached.__getitem__, default=None)
     plain = costs[BASELINE]
-    factor = known[best] / plain if best is not None and plain else None
-    return EqualQuality(level, costs, best, factor)
+    factor = None if best is None or not plain else reached[best] / plain
+    return EqualQuality(level, costs, best, factor, best is not None and costs[best] is None)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from onnx_esn.graph.model_file import write_text
-from onnx_esn.numerics.pareto import pareto_front
+from onnx_esn.numerics.pareto import SAME_COST, pareto_front
 from onnx_esn.passes.esn_metrics import WIDTHS
 from onnx_esn.passes.inspection_types import json_ready
 
@@ -50,9 +50,12 @@ class SweepResult:
 
     @property
     def front(self) -> tuple[bool, ...]:
-        """For each point, whether no other costs less ESN'_d for the same or better quality."""
+        """For each point, whether no other costs less ESN'_d for the same or better quality.
+
+        Costs that differ by 1 % count as the same where the quality differs.
+        """
         cost = [np.nan if p.figures is None else p.figures.esn_prime for p in self.points]
-        return tuple(bool(on) for on in pareto_front(cost, self._qualities))
+        return tuple(bool(on) for on in pareto_front(cost, self._qualities, tolerance=SAME_COST))
 
     @property
     def equal_quality(self) -> tuple[EqualQuality, ...]:

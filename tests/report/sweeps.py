@@ -70,6 +70,13 @@ def methods_document(metric="accuracy", targets=(4, 2, 1), methods=None, failed=
         {"level": 0.79, "costs": costs, "best": "joint", "factor": 0.5},
         {"level": 0.75, "costs": {**costs, "nearest": None}, "best": "joint", "factor": None},
         {"level": 0.5, "costs": dict.fromkeys(costs), "best": None, "factor": None},
+        {
+            "level": 0.45,
+            "costs": {**costs, "joint": None},
+            "best": "joint",
+            "factor": 0.5,
+            "at_most": True,
+        },
     ]
     return document
 

@@ -29,9 +29,10 @@ def test_methods():
 def test_cost_at_equal_quality():
     text = rows(methods_document())
     at = next(i for i, row in enumerate(text) if row[:4] == ["Cost", "at", "equal", "accuracy,"])
-    assert text[at + 3] == ["79.0", "%", "100M", "50.0M", "joint", "0.500×"]
-    assert text[at + 4] == ["75.0", "%", "n/a", "50.0M", "joint", "n/a"]
-    assert text[at + 5] == ["50.0", "%", "n/a", "n/a", "n/a"]
+    assert text[at + 3] == ["79.0", "%", "100M", "joint", "50.0M", "0.500×"]
+    assert text[at + 4] == ["75.0", "%", "n/a", "joint", "50.0M", "n/a"]
+    assert text[at + 5] == ["50.0", "%", "n/a", "n/a", "n/a", "n/a"]
+    assert text[at + 6] == ["45.0", "%", "100M", "joint", "≤", "cheapest", "≤", "0.500×"]
 
 
 @pytest.mark.parametrize("metric", ["top1", "snr_db"])

@@ -196,8 +196,8 @@ def _costs(
         own = labelled.get(layer.name)
         filters = np.full(layer.filters, -1) if own is None else filter_classes(analysis, own)
         inputs = None
-        if own is not None and layer.groups == 1:
-            inputs = input_classes(analysis, own)
+        if own is not None and not layer.depthwise:
+            inputs = _one_group(input_classes(analysis, own), layer.groups)
         unit = float(layer.macs_per_filter)
         if inputs is not None:
             unit /= inputs.size
@@ -216,6 +216,14 @@ def _costs(
         costs.append(LayerCost(unit, filters, inputs, loss))
         names.append(layer.name)
     return costs, names, fixed
+
+
+def _one_group(classes: Integers | None, groups: int) -> Integers | None:
+    """The input classes that one filter reads, where those of all groups go together."""
+    if classes is None or classes.size % groups:
+        return None
+    rows = classes.reshape(groups, -1)
+    return rows[0] if (rows == rows[0]).all() else None
 
 
 def _plain_losses(job: Job, quantizer: Quantizer) -> Floats:

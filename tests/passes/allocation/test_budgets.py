@@ -1,0 +1,183 @@
+"""Widths and bits for a budget: met from below, better where there is more, judged honestly."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import onnx
+import pytest
+
+from onnx_esn.calibration import CalibrationSet
+from onnx_esn.errors import BudgetError, OptionError
+from onnx_esn.passes.allocation.joint import Losses, decide, measure_losses
+from onnx_esn.passes.allocation.removal import remove_classes
+from onnx_esn.passes.allocation.sensitivity import Prober, layer_sensitivities
+from onnx_esn.passes.allocation.trials import EFFORTS
+from onnx_esn.passes.compensated import CompensatedQuantization
+from onnx_esn.passes.layer_costs import measured_view, total_cost, total_macs
+from onnx_esn.passes.layerwise.input_moments import input_moments
+from onnx_esn.passes.layerwise.statistics import WalkOptions
+from onnx_esn.passes.pruning import Prune
+from onnx_esn.passes.quantization import Quantize
+from onnx_esn.passes.reconstruction import Reconstruct
+from onnx_esn.plans import PruningPlan, QuantizationPlan
+from tests.passes.layerwise.samples import layer_names
+from tests.passes.test_compensation import divergence, images_for, network
+
+OPTIONS = WalkOptions(batch_size=16)
+
+
+@lru_cache
+def model() -> onnx.ModelProto:
+    return network()
+
+
+@lru_cache
+def images() -> CalibrationSet:
+    return images_for(model(), 40)
+
+
+@lru_cache
+def losses() -> Losses:
+    return measure_losses(model(), images(), probes=16, options=OPTIONS)
+
+
+def test_sensitivity_predicts_what_an_error_does():
+    moments = input_moments(model(), images(), layer_names(model()), OPTIONS)
+    prober = Prober(model(), moments, images(), batch_size=16)
+    found = layer_sensitivities(prober)
+    assert set(found) == set(moments)
+    assert min(found.values()) > 0
+    rng = np.random.default_rng(0)
+    for name, m in moments.items():
+        noise = 0.05 * m.W.std() * rng.normal(size=m.W.shape)
+        expected = found[name] * m.error(m.W + noise) / m.energy
+        measured = prober.divergence({name: m.W + noise})
+        assert 0.1 < measured / expected < 10  # other errors, of another size
+    assert prober.divergence({}) < 1e-12  # and the weights are back
+
+
+@pytest.mark.parametrize("bits", [1.0, 1.5, 2.0, 3.0, 5.0])
+@pytest.mark.parametrize("scale", [np.inf, 1.0])
+def test_a_decision_costs_what_it_says_and_no_more_than_it_may(bits: float, scale: float):
+    budget = bits * total_macs(model())
+    found = decide(losses(), budget, prune_scale=scale)
+    assert found.cost <= budget
+    pruned, left = remove_classes(losses().analysis, found.gone, losses().moments)
+    cost = 0.0
+    for layer in measured_layers(pruned.model):
+        b = found.bits[layer.name]
+        b = b[left[layer.name]] if b.size != layer.filters else b
+        cost += layer.macs_per_filter * int(b.sum())
+    assert cost == pytest.approx(found.cost)
+    assert found.cost >= 0.9 * budget  # a few filters: one bit is a large step
+    if np.isinf(scale):
+        assert not found.gone.size
+
+
+def measured_layers(model: onnx.ModelProto):
+    return measured_view(model).layers
+
+
+def test_more_budget_loses_less():
+    macs = total_macs(model())
+    found = [decide(losses(), bits * macs).loss for bits in (0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)]
+    assert found == sorted(found, reverse=True)
+
+
+def test_a_budget_below_all_that_can_be_reached():
+    with pytest.raises(BudgetError, match="cannot be reached"):
+        decide(losses(), 1.0)
+    with pytest.raises(BudgetError, match="cannot be reached"):
+        decide(losses(), 0.9 * total_macs(model()), prune_scale=np.inf)  # a bit for each weight
+
+
+@pytest.mark.parametrize("target", ["4%", "7%", "12%"])
+def test_the_result_meets_the_budget_and_replays(target: str):
+    step = CompensatedQuantization(
+        images(), target_cost=target, prune=True, effort="fast", walk=OPTIONS
+    )
+    stages = dict(step.stages(model()))
+    result = step(model())
+    budget = float(target[:-1]) / 100 * total_cost(model())
+    assert 0.9 * budget <= total_cost(result.model) <= budget
+    assert result.details["cost_after"] == total_cost(result.model)
+    assert result.model == list(stages.values())[-1].model  # the same bytes again
+    replayed = model()
+    if "prune" in stages:
+        assert isinstance(stages["prune"].plan, PruningPlan)
+        replayed = Prune(plan=stages["prune"].plan)(replayed).model
+    assert isinstance(result.plan, QuantizationPlan)
+    assert Quantize(plan=result.plan)(replayed).model == stages["quantize"].model
+
+
+def test_allocated_bits_beat_uniform_ones():
+    for bits in (2, 3):
+        uniform = CompensatedQuantization(images(), bits=bits, walk=OPTIONS)(model()).model
+        allocated = CompensatedQuantization(
+            images(), target_cost=bits * total_macs(model()), walk=OPTIONS
+        )(model()).model
+        assert total_cost(allocated) <= total_cost(uniform)
+        assert divergence(model(), allocated) < divergence(model(), uniform)
+
+
+def test_the_best_trial_is_kept():
+    step = CompensatedQuantization(
+        images(), target_cost="5%", prune=True, effort="thorough", walk=OPTIONS
+    )
+    details = step(model()).details
+    assert len(details["trials"]) > 1
+    assert details["divergence"] == min(trial["divergence"] for trial in details["trials"])
+
+
+def test_widths_alone_at_given_bits():
+    target = 0.6 * 8 * total_macs(model())
+    step = CompensatedQuantization(
+        images(), bits=8, target_cost=target, effort="fast", walk=OPTIONS
+    )
+    stages = dict(step.stages(model()))
+    assert stages["prune"].details["macs_after"] < total_macs(model())
+    assert 0.8 * target <= total_cost(stages["quantize"].model) <= target  # a channel is much here
+
+
+def test_locked_layers_keep_their_channels():
+    step = CompensatedQuantization(
+        images(), target_cost="4%", prune=True, effort="fast", exclude=("b*",), walk=OPTIONS
+    )
+    before = {x.name: x.filters for x in measured_layers(model())}
+    names = [name for name in before if name.startswith("b")]
+    assert names
+    with pytest.raises(BudgetError):  # what is excluded costs 32 bits
+        step(model())
+
+
+def test_what_a_width_loses_only_grows():
+    assert losses().curves
+    for found in losses().curves:
+        assert (np.diff(found.curve.loss) >= 0).all()
+
+
+def test_reconstruction_needs_images():
+    with pytest.raises(OptionError, match="needs images"):
+        Prune(ratio=0.5, criterion="reconstruction")(model())
+
+
+@pytest.mark.parametrize("options", [{"ratio": 0.3}, {"target_macs": "60%"}])
+def test_reconstruction_loses_less_than_signal_norm(options):
+    found = {}
+    for criterion in ("signal-norm", "reconstruction"):
+        pruned = Prune(**options, criterion=criterion, images=images())(model())
+        assert pruned.modified
+        again = Reconstruct(images(), model(), options=OPTIONS)(pruned.model)
+        found[criterion] = divergence(model(), again.model)
+    assert found["reconstruction"] < 1.1 * found["signal-norm"]
+
+
+def test_efforts_try_more_and_more():
+    probes = [effort.probes for effort in EFFORTS.values()]
+    scales = [len(effort.scales) for effort in EFFORTS.values()]
+    assert probes == sorted(probes)
+    assert scales == sorted(scales)
+    with pytest.raises(OptionError, match="effort"):
+        CompensatedQuantization(images(), bits=3, effort="heroic")
