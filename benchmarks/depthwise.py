@@ -8,6 +8,7 @@ BatchNormalization must be folded. The error e of a filter is split into its mea
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ def main(count: int, bits: str, **paths: Any) -> None:
                     )
     for (b, grid), W in rounded.items():
         _sparse(moments, W, prober, f"{b} bits, {grid}, nearest")
+    for b in dict.fromkeys(b for b, _ in rounded):
+        _ratios(moments, rounded[b, "mid-rise"], rounded[b, "mid-tread"], f"{b} bits, nearest")
     last = rounded[min(b for b, _ in rounded), "mid-rise"]
     _amplification(model, [x for x in layers if x.depthwise], layers, moments, last, evaluation)
 
@@ -124,6 +127,36 @@ def _sparse(moments: dict[str, InputMoments], W: Weights, prober: Prober, what: 
     )
 
 
+def _ratios(moments: dict[str, InputMoments], rise: Weights, tread: Weights, what: str) -> None:
+    """Output error of mid-rise relative to mid-tread, by kinds of filters."""
+    rows = []
+    for name, W in rise.items():
+        m = moments[name]
+        W0, other = m.W, tread[name]
+        H = m.H.astype(np.float64)
+        variance, a, b = quadratic(W0, H), quadratic(W - W0, H), quadratic(other - W0, H)
+        size = np.abs(W0)
+        small = (size < 0.1 * size.max(axis=2, keepdims=True)).mean(axis=2)
+        centred = W0 - W0.mean(axis=2, keepdims=True)
+        spread = np.maximum(np.square(centred).mean(axis=2), 1e-30)
+        kurtosis = (centred**4).mean(axis=2) / spread**2 - 3
+        sound = (variance > 1e-9) & (a > 0) & (b > 0)
+        ratio = np.log(a[sound] / b[sound])
+        rows.append(np.stack([ratio, small[sound], kurtosis[sound]]))
+    ratio, small, kurtosis = np.concatenate(rows, axis=1)
+    for label, values, edges in (
+        ("share of small weights", small, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
+        ("excess kurtosis", kurtosis, (-np.inf, 0.0, 2.0, 5.0, np.inf)),
+    ):
+        for low, high in itertools.pairwise(edges):
+            chosen = (values >= low) & (values < high)
+            if chosen.any():
+                click.echo(
+                    f"{what}: {label} {low:g} to {high:g}: {chosen.sum()} filters, error of "
+                    f"mid-rise / mid-tread {np.exp(ratio[chosen].mean()):.2f} (geometric mean)"
+                )
+
+
 def _amplification(
     model: onnx.ModelProto,
     depthwise: list[Layer],
@@ -137,11 +170,11 @@ def _amplification(
     for part, pick in (("DC", _mean_error), ("rest", lambda e: e - _mean_error(e))):
         rows = [_grown(model, x, layers, moments[x.name], W[x.name], pick, few) for x in depthwise]
         found = np.array([row for row in rows if row])
-        growth = np.exp(np.log(found[:, 2] / found[:, 0]).mean())
+        growth = np.exp(np.log(found[:, 2] / found[:, 1]).mean())
         click.echo(
             f"{part}: relative error (median) {np.median(found[:, 0]):.4f} at the layer, "
             f"{np.median(found[:, 1]):.4f} where the next one reads, "
-            f"{np.median(found[:, 2]):.4f} behind it; growth × {growth:.2f}"
+            f"{np.median(found[:, 2]):.4f} behind it; growth by the next one × {growth:.2f}"
         )
 
 

@@ -271,7 +271,8 @@ def sweep(out: Output, model: Path, images: Path, output: Path, **given: Any) ->
     out.say(sweep_table(document))
     try:
         plots = plot_sweep(document, output)
-        out.say("wrote " + ", ".join(str(p) for p in plots))
+        names = ", ".join(dict.fromkeys(path.stem for path in plots))
+        out.say(f"wrote {output}: {names} (PNG and SVG)")
     except OptionError as error:
         logging.getLogger("onnx_esn").warning("no plot: %s", error)
     out.document(document)

@@ -36,6 +36,8 @@ COSTS = {
 
 _NARROWEST = 1.2  # what the axis of the cost spans at least, as a ratio
 
+_COLLAPSED = 10  # how far below the best, in distances of the median, a point is off the axis
+
 
 class _Line(NamedTuple):
     style: Style
@@ -111,7 +113,9 @@ def _draw_line(axes: Any, line: _Line, name: str, cost: str) -> None:
     x = [p[cost] for p in line.points]
     y = [value_of(p, name) for p in line.points]
     errors = [p["accuracy_error"] for p in line.points] if name == "accuracy" else []
-    if errors and all(error is not None for error in errors):
+    # The points of different methods lie above each other, and their bars would too.
+    alone = line.points[0].get("method") is None
+    if errors and alone and all(error is not None for error in errors):
         bars = [error * METRICS[name].scale for error in errors]
         axes.errorbar(x, y, bars, fmt="none", ecolor=color, elinewidth=0.8, alpha=0.4, zorder=2)
     axes.plot(
@@ -136,8 +140,9 @@ def _reference(figures: Mapping[str, Any], name: str) -> float:
 def _floor(values: Sequence[float]) -> float | None:
     """Where the axis ends so that a few collapsed points do not flatten all others, or None."""
     best = max(values)
-    low = best - 3 * (best - statistics.median(values))
-    return low if min(values) < low - (best - low) / 2 else None
+    low = best - _COLLAPSED * (best - statistics.median(values))
+    kept = min(value for value in values if value >= low)
+    return None if kept == min(values) else kept - 0.15 * (best - kept)
 
 
 def _label_below(axes: Any, lines: Sequence[_Line], name: str, cost: str, floor: float) -> None:
@@ -201,12 +206,15 @@ def _finish(axes: Any, document: Mapping[str, Any], name: str, cost: str) -> Non
     axes.set_xlabel(f"{symbol}: {what}, log scale")
     axes.set_ylabel(f"{metric.label} ({metric.unit})")
     quiet_axes(axes)
-    axes.legend(loc="best", frameon=True, framealpha=0.9, edgecolor="none", fontsize=9.5)
+    axes.figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9.5)
     short = metric.label.partition(" ")[0]
     title = f"{elide(document['model'], 50)}: {short} against {symbol}"
     axes.set_title(title, loc="left", fontweight="bold", pad=22)
     grid = any(point.get("method") is None for point in document["points"])
-    said = ("numbers at the points: bits",) if grid else ()
+    said = ["numbers at the points: bits"] if grid else []
+    errors = [e for p in document["points"] if (e := p.get("accuracy_error")) is not None]
+    if name == "accuracy" and errors and not grid:
+        said.append(f"standard error at most {100 * max(errors):.1f} points")
     axes.text(
         0,
         1.015,

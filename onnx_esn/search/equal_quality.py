@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from onnx_esn.numerics.pareto import cost_at
+from onnx_esn.numerics.pareto import SAME_COST, cost_at
 
 from .methods import BASELINE
 from .point import Point
@@ -63,7 +63,7 @@ def _at(
     points: Sequence[Point], quality: Sequence[float], methods: Sequence[str], level: float
 ) -> EqualQuality:
     costs: dict[str, float | None] = {}
-    reached: dict[str, float] = {}
+    reached: dict[str, tuple[float, float]] = {}  # what is paid, and the quality had for it
     for method in methods:
         mine = sorted(
             (point.figures.esn_prime, value)
@@ -73,11 +73,13 @@ def _at(
         found = cost_at([c for c, _ in mine], [v for _, v in mine], level)
         costs[method] = found
         if found is not None:
-            reached[method] = found
+            reached[method] = found, level
         elif mine and mine[0][1] > level:
-            reached[method] = mine[0][0]
+            reached[method] = mine[0]
     others = [name for name in reached if name != BASELINE]
-    best = min(others, key=reached.__getitem__, default=None)
+    cheapest = min((reached[name][0] for name in others), default=0.0)
+    close = [name for name in others if reached[name][0] <= cheapest * (1 + SAME_COST)]
+    best = max(close, key=lambda name: (reached[name][1], -reached[name][0]), default=None)
     plain = costs[BASELINE]
-    factor = None if best is None or not plain else reached[best] / plain
+    factor = None if best is None or not plain else reached[best][0] / plain
     return EqualQuality(level, costs, best, factor, best is not None and costs[best] is None)
