@@ -183,7 +183,7 @@ effort_option = click.option(
     default="balanced",
     show_default=True,
     type=click.Choice(["fast", "balanced", "thorough"]),
-    help="How much is tried to meet --target-cost: about 6, 15 or 50 passes over the images.",
+    help="How much is tried to meet --target-cost.",
 )
 labels_option = click.option(
     "--labels", type=click.Path(path_type=Path), help="CSV with file,label."

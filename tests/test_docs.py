@@ -72,7 +72,7 @@ def test_the_page_lists_exactly_the_options(verb):
         name
         for option in cli.commands[verb].get_params(context)
         if isinstance(option, click.Option)
-        for name in option.opts
+        for name in (*option.opts, *option.secondary_opts)
         if name.startswith("--")
     }
     options |= {"--help"}
