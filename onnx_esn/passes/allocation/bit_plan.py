@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx
 
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.shapes import Facts
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
 from onnx_esn.passes.bit_choice import given_choice
@@ -39,17 +40,17 @@ def bit_plan(
     view = view_layers(model, Facts(sizes={}), Constants(model))
     entries = {}
     for job in find_jobs(model, view)[0]:
-        for layer in job.layers:
-            wanted = bits.get(layer.name)
-            if wanted is None:
-                continue
-            if wanted.size != layer.filters:
-                wanted = wanted[left[layer.name]]
-            choice = given_choice(job, wanted, quantizer)
-            entries[layer.name] = LayerQuantization(
-                layer.name,
-                tuple(int(b) for b in choice.bits),
-                tuple(float(s) for s in choice.step),
-            )
+        # A weight of several layers gets what the least of them may have.
+        asked = [_left(bits[x.name], left, x) for x in job.layers if x.name in bits]
+        if not asked:
+            continue
+        choice = given_choice(job, np.minimum.reduce(asked), quantizer)
+        chosen = tuple(int(b) for b in choice.bits), tuple(float(s) for s in choice.step)
+        entries.update({x.name: LayerQuantization(x.name, *chosen) for x in job.layers})
     ordered = tuple(entries[x.name] for x in view.layers if x.name in entries)
     return QuantizationPlan(ordered, tuple(exclude), quantizer.name)
+
+
+def _left(bits: Integers, left: Mapping[str, Integers], layer: Layer) -> Integers:
+    """The bits of the filters that the layer has left."""
+    return bits if bits.size == layer.filters else bits[left[layer.name]]

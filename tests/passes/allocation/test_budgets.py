@@ -22,7 +22,8 @@ from onnx_esn.passes.pruning import Prune
 from onnx_esn.passes.quantization import Quantize
 from onnx_esn.passes.reconstruction import Reconstruct
 from onnx_esn.plans import PruningPlan, QuantizationPlan
-from tests.passes.layerwise.samples import layer_names
+from tests.models import MODELS
+from tests.passes.layerwise.samples import layer_names, some_images
 from tests.passes.test_compensation import divergence, images_for, network
 
 OPTIONS = WalkOptions(batch_size=16)
@@ -181,3 +182,12 @@ def test_efforts_try_more_and_more():
     assert scales == sorted(scales)
     with pytest.raises(OptionError, match="effort"):
         CompensatedQuantization(images(), bits=3, effort="heroic")
+
+
+def test_layers_that_share_a_weight_get_the_same_bits():
+    # Towers over levels of different sizes: a bit costs more where the level is larger.
+    net = MODELS["retina_net"].build()
+    step = CompensatedQuantization(
+        some_images(net, 12), target_cost=2.5 * total_macs(net), effort="fast", walk=OPTIONS
+    )
+    assert total_cost(step(net).model) <= 2.5 * total_macs(net)
