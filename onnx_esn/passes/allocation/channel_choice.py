@@ -12,6 +12,7 @@ from onnx_esn.calibration import CalibrationSet
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.allocation.joint import Losses, decide, measure_losses
+from onnx_esn.passes.allocation.removal import lost_classes, lost_labels
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning_macs import MacCounter
 
@@ -78,14 +79,4 @@ def classes_to_target(
     counted = MacCounter(losses.analysis)(np.zeros(losses.analysis.classes.of.size, np.bool_))
     known = sum(x.macs or 0 for x in losses.view.layers)
     found = decide(losses, target * known / counted, bits=1, round_to=round_to, min_width=min_width)
-    gone = np.zeros(len(losses.analysis.classes), np.bool_)
-    gone[found.gone] = True
-    labels = losses.analysis.removed_labels(gone)
-    mask = np.ones(len(analysis.classes), np.bool_)
-    held = analysis.classes.of
-    mask[np.unique(held[~labels & (held >= 0)])] = False
-    mask &= ~analysis.classes.locked
-    for classes in analysis.constraints:
-        if mask[classes].all():
-            mask[classes[0]] = False
-    return mask
+    return lost_classes(analysis, lost_labels(losses.analysis, found.gone))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -32,17 +33,8 @@ def remove_classes(
     Returns:
         The pruning, and by layer name the filters that are left.
     """
-    lost = analysis.removed_labels(_mask(analysis, gone))
-
-    def choose(again: Analysis) -> Mask:
-        # Locks found on the way may join classes: one goes if all that it holds was to go.
-        stays = np.ones(len(again.classes), np.bool_)
-        held = again.classes.of[: lost.size]
-        stays[np.unique(held[lost & (held >= 0)])] = False
-        stays[np.unique(held[~lost & (held >= 0)])] = True
-        return ~stays & ~again.classes.locked
-
-    analysis, removed, rewritten = rewrite_or_lock(analysis, [], choose)
+    lost = lost_labels(analysis, gone)
+    analysis, removed, rewritten = rewrite_or_lock(analysis, [], partial(lost_classes, lost=lost))
     means = _means(analysis, removed, moments)
     folded, notes = fold_constants(analysis, removed, "mean", means)
     left = {}
@@ -53,7 +45,8 @@ def remove_classes(
     return pruning_result(analysis, removed, rewritten, folded, notes), left
 
 
-def _mask(analysis: Analysis, gone: Indices) -> Mask:
+def lost_labels(analysis: Analysis, gone: Indices) -> Mask:
+    """Per label, whether it goes with these classes, in their order; no tensor is left empty."""
     mask = np.zeros(len(analysis.classes), np.bool_)
     mask[gone] = True
     for classes in analysis.constraints:
@@ -61,7 +54,21 @@ def _mask(analysis: Analysis, gone: Indices) -> Mask:
             # The last in the order is the one that is missed most.
             order = {int(c): i for i, c in enumerate(gone)}
             mask[max(classes, key=lambda c: order.get(int(c), -1))] = False
-    return mask
+    return analysis.removed_labels(mask)
+
+
+def lost_classes(analysis: Analysis, lost: Mask) -> Mask:
+    """Per class, whether it goes: if all that it holds is lost.
+
+    Args:
+        analysis: perhaps with more locks than the one of `lost`, which may join classes.
+        lost: per label.
+    """
+    stays = np.ones(len(analysis.classes), np.bool_)
+    held = analysis.classes.of[: lost.size]
+    stays[np.unique(held[lost & (held >= 0)])] = False
+    stays[np.unique(held[~lost & (held >= 0)])] = True
+    return ~stays & ~analysis.classes.locked
 
 
 def _means(

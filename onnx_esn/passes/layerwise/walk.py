@@ -96,6 +96,8 @@ class _Walk:
         self.solutions: dict[str, Solution] = {}
 
     def run(self, names: Sequence[str]) -> tuple[dict[str, Solution], list[Skipped]]:
+        self.twins = {x.name: x for x in find_plain_layers(self.reference)}
+        self.reached = _reached(self.model)
         self.layers = self._followed(set(names))
         targets = find_streams(self.model, self.constants, [g.layer for g in self.layers.values()])
         self.targets: dict[str, Stream] = targets if self.options.streams else {}
@@ -109,8 +111,6 @@ class _Walk:
 
     def _followed(self, names: set[str]) -> dict[str, Geometry]:
         """Layers that can be sampled, in graph order, by name."""
-        theirs = {x.name: x for x in find_plain_layers(self.reference)}
-        reached = _reached(self.model)
         found = {}
         layers = find_plain_layers(self.model)
         for name in sorted(names - {x.name for x in layers}):
@@ -119,10 +119,10 @@ class _Walk:
             if layer.name not in names:
                 continue
             geometry = find_geometry(self.model, layer)
-            twin = theirs.get(layer.name)
+            twin = self.twins.get(layer.name)
             if isinstance(geometry, str):
                 self.skipped.append(Skipped(layer.name, geometry))
-            elif geometry.data not in reached:
+            elif geometry.data not in self.reached:
                 self.skipped.append(Skipped(layer.name, "its input is constant"))
             elif layer.bias and layer.bias not in self.constants:
                 self.skipped.append(Skipped(layer.name, "its bias is computed from the data"))
@@ -150,18 +150,18 @@ class _Walk:
         return np.asarray([where[int(f)] for f in mine], np.int64)
 
     def _sample_reference(self) -> dict[str, Taken]:
-        theirs = {x.name: x for x in find_plain_layers(self.reference)}
         made = {name for node in self.reference.graph.node for name in node.output}
         rows = self._rows()
         wanted = {}
         for name in self.layers:
-            geometry = find_geometry(self.reference, theirs[name])
+            twin = self.twins[name]
+            geometry = find_geometry(self.reference, twin)
             if isinstance(geometry, str):
                 continue
-            tensors = [theirs[name].output]
+            tensors = [twin.output]
             if name in self.targets and self.targets[name].total in made:
                 tensors.append(self.targets[name].total)
-            kept = self._kept(self.layers[name].layer, theirs[name])
+            kept = self._kept(self.layers[name].layer, twin)
             wanted[name] = Wanted(geometry, rows[name], kept, tuple(tensors))
         if not wanted:
             return {}
@@ -191,13 +191,12 @@ class _Walk:
             self.model, self.constants, [g.layer for g in self.layers.values()]
         )
         self.points: dict[int, tuple[str, bool]] = {}
-        reached = _reached(self.model)
         points: list[Point] = []
         for name, geometry in self.layers.items():
             slot: Slot = self.slots[name]
             stream = self.targets.get(name)
             asked = [(geometry.data, False)]
-            if stream and stream.other in reached and len(self.taken[name].outputs) > 1:
+            if stream and stream.other in self.reached and len(self.taken[name].outputs) > 1:
                 # The stream comes first where both are made in the same stage.
                 asked.insert(0, (stream.other, True))
             for tensor, is_stream in asked:
