@@ -26,9 +26,10 @@ from onnx_esn.numerics.cross_moments import quadratic
 from onnx_esn.numerics.midrise import decode
 from onnx_esn.numerics.quantizers import QUANTIZERS
 from onnx_esn.passes.allocation.sensitivity import Prober
+from onnx_esn.passes.layerwise.following import find_plain_layers
 from onnx_esn.passes.layerwise.input_moments import InputMoments, input_moments
+from onnx_esn.passes.layerwise.observation import observe
 from onnx_esn.passes.layerwise.statistics import WalkOptions
-from onnx_esn.passes.layerwise.walk import find_plain_layers
 
 Array = np.ndarray
 Weights = dict[str, Array]
@@ -45,7 +46,8 @@ def main(count: int, bits: str, **paths: Any) -> None:
     model, images, evaluation = load(**{k: Path(v) if v else None for k, v in paths.items()})
     images, evaluation = images.take(count), evaluation.take(count)
     layers = [x for x in find_plain_layers(model) if x.kernel]
-    moments = input_moments(model, images, [x.name for x in layers], WalkOptions())
+    seen = observe(model, images, [x.name for x in layers], WalkOptions())
+    moments = input_moments(model, seen)
     layers = [x for x in layers if x.name in moments]
     kinds = {
         "depthwise": [x.name for x in layers if x.depthwise],

@@ -88,14 +88,18 @@ class CalibrationSet:
             OptionError: ``held_out`` not between 0 and 1.
             ImageSetError: fewer than two samples.
         """
+        rest, held = self.split_indices(held_out)
+        return self.subset(rest), self.subset(held)
+
+    def split_indices(self, held_out: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Indices of the samples in the two parts of `split`; raises what that raises."""
         if not 0 < held_out < 1:
             raise OptionError(f"held-out fraction {held_out} must lie between 0 and 1")
         total = len(self)
         if total < 2:
             raise ImageSetError(f"{self.name}: one sample cannot be split; give at least two")
         held = spread(total, min(max(round(total * held_out), 1), total - 1))
-        rest = np.setdiff1d(np.arange(total), held)
-        return self.subset(rest), self.subset(held)
+        return np.setdiff1d(np.arange(total), held), held
 
     def take(self, count: int) -> CalibrationSet:
         """At most ``count`` samples, spread evenly over the set.

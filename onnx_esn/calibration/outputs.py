@@ -25,8 +25,10 @@ def iterate_outputs(
     batch_size: int,
     names: Sequence[str] | None = None,
     progress: Progress | None = None,
+    *,
+    with_feeds: bool = False,
 ) -> Iterator[Outputs]:
-    """The outputs of each batch, without the padding of a fixed batch.
+    """The outputs of each batch, and its feeds if wanted, without the padding of a fixed batch.
 
     The next batch is decoded while the model runs. ``progress(done, total)`` counts samples.
 
@@ -40,6 +42,8 @@ def iterate_outputs(
     with closing(prefetch(batches)) as ready:
         for batch in ready:
             outputs = session.run(batch.feeds, names)
+            if with_feeds:
+                outputs = batch.feeds | outputs
             size = len(next(iter(batch.feeds.values())))
             if batch.count < size:
                 outputs = {

@@ -11,7 +11,7 @@ The im2col form of a convolution: Chellapilla, Puri and Simard (2006).
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,9 +61,37 @@ def rows_at(value: Array, axis: int, at: Indices) -> Array:
     return rows
 
 
-def patches_at(value: Array, window: Window, out: tuple[int, ...], at: Indices) -> Array:
-    """Patches (G, n, d) of one sample (C, *spatial) at flat positions of the output `out`."""
-    channels, spatial = value.shape[0], value.shape[1:]
+def patches_at(value: Array, window: Window, out: tuple[int, ...], at: Sequence[Indices]) -> Array:
+    """Patches (G, n, d) of samples (B, C, *spatial), those of each sample behind each other.
+
+    Args:
+        value: the input tensor.
+        window: how the layer reads it.
+        out: the output's positions.
+        at: flat positions in `out` of each of the first samples; n is their number together.
+    """
+    channels, spatial = value.shape[1], value.shape[2:]
+    index, real = _read(window, spatial, out, np.concatenate(at))
+    n, taps = real.shape
+    x = np.empty((channels, n, taps), value.dtype)
+    first = 0
+    for sample, mine in zip(value, at, strict=False):
+        rows = slice(first, first := first + len(mine))
+        if len(mine):
+            flat = sample.reshape(channels, -1)
+            x[:, rows] = flat[:, index[rows].reshape(-1)].reshape(channels, -1, taps)
+    if not real.all():
+        x *= real.astype(value.dtype)
+    g = window.groups
+    # (C, n, taps) to (G, n, C/G·taps)
+    x = x.reshape(g, channels // g, n, taps).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(x).reshape(g, n, -1)
+
+
+def _read(
+    window: Window, spatial: tuple[int, ...], out: tuple[int, ...], at: Indices
+) -> tuple[Indices, npt.NDArray[np.bool_]]:
+    """Flat position (n, taps) in the input that each tap reads, and whether it is inside."""
     where = np.stack(np.unravel_index(at, out), axis=1)  # (n, axes)
     grids = np.meshgrid(*(np.arange(k) for k in window.kernel), indexing="ij")
     taps = np.stack([g.reshape(-1) for g in grids], axis=1)  # (taps, axes)
@@ -76,13 +104,8 @@ def patches_at(value: Array, window: Window, out: tuple[int, ...], at: Indices) 
         index = where[:, None] * stride - pad + taps * dilation
         inside = np.ones(index.shape, np.bool_)
     inside &= (index >= 0) & (index < np.asarray(spatial))
-    real = inside.all(axis=2)  # (n, taps)
+    real = inside.all(axis=2)
     flat = np.zeros(real.shape, np.int64)
     for k, size in enumerate(spatial):
         flat = flat * size + np.where(real, index[..., k], 0)
-    x = value.reshape(channels, -1)[:, flat.reshape(-1)].reshape(channels, *real.shape)
-    x = x * real.astype(value.dtype)
-    g = window.groups
-    # (C, n, taps) to (G, n, C/G·taps)
-    x = x.reshape(g, channels // g, len(at), math.prod(window.kernel))
-    return np.ascontiguousarray(x.transpose(0, 2, 1, 3)).reshape(g, len(at), -1)
+    return flat, real

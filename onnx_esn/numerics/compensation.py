@@ -19,12 +19,14 @@ Zhang et al. (2024), "COMQ", for 2 and 3.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_esn.numerics.midrise import Floats
+from onnx_esn.numerics.positive_definite import inverse_factor
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
 
 # Of the mean of H's diagonal, added to it: singular moments still leave one best rounding.
@@ -38,51 +40,75 @@ _AT_ONCE = 1 << 23  # weights
 Array = npt.NDArray[Any]
 
 
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What the inputs of a layer say about its rounding, the same for all bits: see `inputs`.
+
+    Attributes:
+        H: their damped second moments (G, d, d), the loudest input first.
+        unit: U (G, d, d) of `H`, float32, each row divided by its diagonal.
+        order: which input comes first (G, d).
+    """
+
+    H: Floats
+    unit: Array
+    order: npt.NDArray[np.int64]
+
+
+def inputs(H: npt.ArrayLike, damping: float = DAMPING) -> Inputs:
+    """Prepare second moments (G, d, d), symmetric and positive semidefinite, for rounding.
+
+    Args:
+        H: the moments.
+        damping: share of their mean diagonal that is added to it.
+    """
+    H = _damped(np.asarray(H, np.float64), damping)
+    # The loudest input first, so that its error can be made good by the most.
+    order = np.argsort(-np.einsum("gii->gi", H), axis=1, kind="stable")
+    g = np.arange(len(H))[:, None]
+    H = H[g[:, :, None], order[:, :, None], order[:, None, :]]
+    U = inverse_factor(H)
+    unit = np.ascontiguousarray(U / np.einsum("gii->gi", U)[:, :, None], np.float32)
+    return Inputs(H, unit, order)
+
+
 def compensated_codes(
     W: npt.ArrayLike,
-    H: npt.ArrayLike,
+    H: npt.ArrayLike | Inputs,
     bits: npt.ArrayLike,
     *,
     quantizer: Quantizer = MID_RISE,
     factors: tuple[float, ...] = FACTORS,
     sweeps: int = SWEEPS,
-    damping: float = DAMPING,
 ) -> tuple[Floats, Floats]:
     """Return codes W_int (G, m, d) and steps Δ (G, m) of little error (w − ŵ)ᵀ H (w − ŵ).
 
     Args:
         W: filters (G, m, d): m filters in each of G groups, which read d inputs.
-        H: second moments (G, d, d) of the inputs, symmetric and positive semidefinite.
+        H: second moments (G, d, d) of the inputs, or what `inputs` made of them.
         bits: 0 … 8, (G, m) or a scalar; codes and step are 0 where it is 0 and where w is.
         quantizer: the grid.
         factors: steps to try, relative to the quantizer's own.
         sweeps: rounds of coordinate descent and refit.
-        damping: share of H's mean diagonal that is added to it.
 
     Raises:
         VerificationError: a weight is not finite.
     """
-    W, H = np.asarray(W, np.float64), _damped(np.asarray(H, np.float64), damping)
+    W, x = np.asarray(W, np.float64), H if isinstance(H, Inputs) else inputs(H)
     G, m, d = W.shape
     b = np.broadcast_to(np.asarray(bits, np.int64), (G, m))
     step = quantizer.optimal_step(W.reshape(-1, d), b.reshape(-1)).reshape(G, m)
     top = np.where(step > 0, quantizer.top_code(b), 0.0)
-    # The loudest input first, so that its error can be made good by the most.
-    order = np.argsort(-np.einsum("gii->gi", H), axis=1, kind="stable")
-    g = np.arange(G)[:, None]
-    H = H[g[:, :, None], order[:, :, None], order[:, None, :]]
-    W = np.take_along_axis(W, order[:, None, :], axis=2)
-    U = np.linalg.cholesky(np.linalg.inv(H)).transpose(0, 2, 1)
-    unit = np.ascontiguousarray(U / np.einsum("gii->gi", U)[:, :, None], np.float32)
+    W = np.take_along_axis(W, x.order[:, None, :], axis=2)
     codes, delta = np.empty((G, m, d)), np.empty((G, m))
     size = max(1, _AT_ONCE // (G * d * len(factors)))
     for first in range(0, m, size):
         part = slice(first, first + size)
-        rounder = _Rounder(W[:, part], H, top[:, part], quantizer)
+        rounder = _Rounder(W[:, part], x.H, top[:, part], quantizer)
         plain = np.where(step > 0, step, 1.0)[:, part]
-        start = rounder.best_start(unit, plain, factors)
+        start = rounder.best_start(x.unit, plain, factors)
         codes[:, part], delta[:, part] = rounder.descend(start, plain, sweeps)
-    back = np.argsort(order, axis=1, kind="stable")
+    back = np.argsort(x.order, axis=1, kind="stable")
     codes = np.take_along_axis(codes, back[:, None, :], axis=2)
     live = codes.any(axis=2)
     return codes, np.where(live, delta, 0.0)

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_esn.numerics.midrise import Floats
+from onnx_esn.numerics.positive_definite import solve
 
 # Large values leave the weights as they are.
 RIDGES = (0.1, 1.0, 10.0, 1e4)
@@ -111,7 +112,7 @@ def refit(moments: CrossMoments, W0: Floats, ridge: float) -> Floats:
     extra = np.where(diagonal > 0, ridge * diagonal, 1.0)
     A = H + extra[:, None, None] * np.eye(H.shape[1])
     error = (moments.C - W0 @ H).transpose(0, 2, 1)
-    return np.asarray(W0 + np.linalg.solve(A, error).transpose(0, 2, 1))
+    return np.asarray(W0 + solve(A, error).transpose(0, 2, 1))
 
 
 def choose_ridge(

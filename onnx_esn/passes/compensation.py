@@ -7,6 +7,7 @@ the float model has, given the inputs that the quantized layers before it send
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from onnx_esn.numerics.midrise import Floats
 from onnx_esn.numerics.quantizers import QUANTIZERS
 from onnx_esn.passes.base import PassResult, Skipped
 from onnx_esn.passes.layer_costs import LayerView, measured_view, view_layers
+from onnx_esn.passes.layerwise.sampling import Taken
 from onnx_esn.passes.layerwise.solvers import Refit, Round
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.layerwise.walk import walk
@@ -43,12 +45,14 @@ class Compensate:
         images: the calibration set.
         reference: the float model whose outputs are wanted; None: the model itself.
         options: how to gather statistics.
+        taken: the reference's outputs on the images, where they are known (`observe`).
     """
 
     plan: QuantizationPlan
     images: CalibrationSet
     reference: onnx.ModelProto | None = None
     options: WalkOptions = field(default_factory=WalkOptions)
+    taken: Mapping[str, Taken] | None = None
 
     def __call__(self, model: onnx.ModelProto) -> PassResult:
         """Return the quantized model, and the plan with its codes and biases.
@@ -69,7 +73,9 @@ class Compensate:
         reference = self.reference or model
         # Layers that are not followed have their plain codes while the others are solved.
         start, _, _ = replay(model, jobs, skipped, self._without(chosen))
-        solutions, missed = walk(start, reference, self.images, solver, list(chosen), self.options)
+        solutions, missed = walk(
+            start, reference, self.images, solver, list(chosen), self.options, self.taken
+        )
         for name, solution in solutions.items():
             new = _settled(chosen[name], entries[name], solver, solution.shift)
             if new is not None:

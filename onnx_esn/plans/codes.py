@@ -31,7 +31,7 @@ def encode_codes(W_int: npt.ArrayLike) -> str:
     if not (np.abs(doubled) <= limit).all() or (doubled != np.rint(doubled)).any():
         raise ValueError(f"codes must be multiples of 0.5 within ±{limit / 2}")
     raw = np.ascontiguousarray(doubled.astype(_TYPE)).tobytes()
-    return base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(raw)).decode("ascii")
 
 
 def decode_codes(text: str, shape: tuple[int, ...]) -> Floats:

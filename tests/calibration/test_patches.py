@@ -102,7 +102,7 @@ def test_patches_times_weights_are_the_layer(op: str, name: str) -> None:
     rows = filters(op, W, groups)
     some = np.sort(rng.choice(total, min(total, 5), replace=False))
     for at, sample in itertools.product((np.arange(total), some), range(2)):
-        patches = patches_at(x[sample], window, places, at)
+        patches = patches_at(x[sample : sample + 1], window, places, [at])
         assert patches.shape == (groups, len(at), rows.shape[2])
         assert patches.dtype == x.dtype
         got = (patches @ rows.transpose(0, 2, 1)).transpose(1, 0, 2).reshape(len(at), made)
@@ -114,7 +114,7 @@ def test_padding_is_zero_even_beside_what_is_not_finite() -> None:
     """A tap in the padding takes nothing; the values that lie next to it in memory do not show."""
     x = np.full((1, 3), 7.0, np.float32)
     window = Window((3,), (1,), (1,), (1,))
-    found = patches_at(x, window, (3,), np.arange(3))
+    found = patches_at(x[None], window, (3,), [np.arange(3)])
     np.testing.assert_array_equal(found[0], [[0, 7, 7], [7, 7, 7], [7, 7, 0]])
 
 

@@ -19,7 +19,7 @@ from onnx_esn.passes.pruning_macs import MacCounter
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-PROBES = 64
+PASSES = 5.0  # over all images, for the probes
 
 
 def channel_losses(
@@ -35,7 +35,7 @@ def channel_losses(
     return measure_losses(
         standard_form(model, shapes=shapes),
         images,
-        probes=PROBES,
+        passes=PASSES,
         only=only,
         exclude=exclude,
         input_shape=shapes,

@@ -26,11 +26,15 @@ from onnx_esn.passes.allocation.losses import (
 from onnx_esn.passes.allocation.sensitivity import Prober, layer_sensitivities
 from onnx_esn.passes.layer_costs import InputShape, LayerView, measured_view
 from onnx_esn.passes.layerwise.input_moments import InputMoments, input_moments
+from onnx_esn.passes.layerwise.observation import Observation, observe
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.quantizable import Job, find_jobs
 from onnx_esn.passes.steering import locked_layers
 
 Integers = npt.NDArray[np.int64]
+
+# Images of a probe.
+FEWEST, MOST = 8, 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,8 @@ class Losses:
         analysis: its channels, with the locks that were asked for.
         view: its layers.
         jobs: its weights that can be quantized.
-        moments: by layer name.
+        seen: its layers on the calibration set.
+        moments: of their inputs, by layer name.
         weights: sensitivity by layer name.
         curves: of the groups that can lose channels.
         bits: by layer name, loss (M, 9).
@@ -50,6 +55,7 @@ class Losses:
     analysis: Analysis
     view: LayerView
     jobs: tuple[Job, ...]
+    seen: Observation
     moments: Mapping[str, InputMoments]
     weights: Mapping[str, float]
     curves: tuple[GroupCurve, ...]
@@ -77,7 +83,7 @@ def measure_losses(
     model: onnx.ModelProto,
     images: CalibrationSet,
     *,
-    probes: int,
+    passes: float,
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
     input_shape: InputShape | None = None,
@@ -91,7 +97,8 @@ def measure_losses(
     Args:
         model: in standard form.
         images: the calibration set.
-        probes: images for the sensitivities; 0 takes all layers alike.
+        passes: how often all images may be run for the sensitivities (each layer takes a probe,
+            each group two, on as many images as that allows); 0 takes all layers alike.
         only, exclude: patterns of layers, as for `Prune` and `Quantize`.
         input_shape: sizes of dynamic axes.
         quantizer: the grid.
@@ -109,10 +116,13 @@ def measure_losses(
     analysis = analyse_again(analysis, locks) if locks else analysis
     jobs, _ = find_jobs(model, view, exclude, only)
     names = [x.name for x in view.layers]
-    moments = input_moments(model, images, names, options)
+    seen = observe(model, images, names, options)
+    moments = input_moments(model, seen)
     weights, prober = dict.fromkeys(names, 1.0), None
-    if probes > 0:
-        few = images.subset(_odd(len(images), probes))
+    if passes > 0:
+        probes = len(moments) + (2 * len(analysis.groups) if prune else 0)
+        wanted = round(passes * len(images) / max(probes, 1))
+        few = images.subset(_odd(len(images), min(max(wanted, FEWEST), MOST)))
         size, threads = options.batch_size, options.threads
         prober = Prober(model, moments, few, batch_size=size, threads=threads)
         weights |= layer_sensitivities(prober, options.report("sensitivity of layers"))
@@ -126,7 +136,7 @@ def measure_losses(
             m = moments.get(job.name)
             if m is not None and len(job.layers) == 1:
                 bits[job.name] = bit_losses(m, weights[job.name], quantizer)
-    return Losses(analysis, view, tuple(jobs), moments, weights, tuple(curves), bits)
+    return Losses(analysis, view, tuple(jobs), seen, moments, weights, tuple(curves), bits)
 
 
 def _odd(count: int, wanted: int) -> list[int]:

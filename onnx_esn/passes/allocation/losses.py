@@ -19,7 +19,7 @@ import numpy.typing as npt
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.movement import expand
-from onnx_esn.numerics.compensation import compensated_codes
+from onnx_esn.numerics.compensation import compensated_codes, inputs
 from onnx_esn.numerics.elimination import Consumer, Elimination, eliminate, refit
 from onnx_esn.numerics.midrise import MAX_BITS, Floats
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
@@ -191,7 +191,7 @@ def bit_losses(moments: InputMoments, weight: float, quantizer: Quantizer = MID_
         quantizer: the grid.
     """
     G, m, _ = moments.W.shape
-    H = moments.H.astype(np.float64)
+    H = inputs(moments.H)
     loss = np.zeros((G, m, MAX_BITS + 1))
     loss[..., 0] = moments.errors(np.zeros_like(moments.W))
     for b in range(1, _MEASURED + 1):

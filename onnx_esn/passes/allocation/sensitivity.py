@@ -22,8 +22,8 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.numerics.agreement import divergence
 from onnx_esn.numerics.midrise import Floats, decode, encode
 from onnx_esn.numerics.step_size import optimal_step
+from onnx_esn.passes.layerwise.following import find_plain_layers
 from onnx_esn.passes.layerwise.input_moments import InputMoments
-from onnx_esn.passes.layerwise.walk import find_plain_layers
 from onnx_esn.passes.layerwise.working_copy import with_own_weights
 
 log = logging.getLogger(__name__)

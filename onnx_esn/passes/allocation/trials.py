@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnx_esn.calibration import CalibrationSet
+from onnx_esn.calibration import CalibrationSet, input_specs
 from onnx_esn.errors import BudgetError, OptionError
 from onnx_esn.numerics.quantizers import MID_RISE, QUANTIZERS
 from onnx_esn.passes.allocation.bit_plan import bit_plan
@@ -27,11 +27,13 @@ from onnx_esn.passes.allocation.removal import remove_classes
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.compensation import Compensate
 from onnx_esn.passes.layer_costs import InputShape, total_cost
+from onnx_esn.passes.layerwise.observation import Observation, observe
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.output_divergence import output_divergences
 
 log = logging.getLogger(__name__)
 Integers = npt.NDArray[np.int64]
+Samples = npt.NDArray[np.intp]
 
 NO_PRUNING = math.inf
 JUDGED = 0.2  # share of the images that judges
@@ -43,18 +45,18 @@ class Effort:
     """How much is tried.
 
     Attributes:
-        probes: images for the sensitivities; each layer and each group costs a pass or two.
+        passes: over all images, for the sensitivities; each trial is one more, and the result.
         scales: what a channel's loss counts against a bit's, in each trial.
     """
 
-    probes: int
+    passes: float
     scales: tuple[float, ...]
 
 
 EFFORTS = {
-    "fast": Effort(32, (1.0,)),
-    "balanced": Effort(64, (NO_PRUNING, 1.0)),
-    "thorough": Effort(256, (NO_PRUNING, 4.0, 2.0, 1.0, 0.5)),
+    "fast": Effort(2.0, (1.0,)),
+    "balanced": Effort(5.0, (NO_PRUNING, 1.0)),
+    "thorough": Effort(40.0, (NO_PRUNING, 4.0, 2.0, 1.0, 0.5)),
 }
 
 
@@ -153,6 +155,7 @@ class _Search:
     ) -> None:
         self.model, self.reference, self.images = model, reference, images
         self.options = options
+        self.seen: Observation | None = None  # of the reference
 
     def run(self, budget: float) -> tuple[Trial, tuple[Trial, ...]]:
         options = self.options
@@ -160,7 +163,7 @@ class _Search:
         losses = measure_losses(
             self.model,
             self.images,
-            probes=effort.probes,
+            passes=effort.passes,
             only=options.only,
             exclude=options.exclude,
             input_shape=options.input_shape,
@@ -169,13 +172,15 @@ class _Search:
             quantize=options.bits is None,
             options=options.walk,
         )
+        self.seen = self._reference_seen(losses)
         decisions = self._decisions(losses, budget, effort.scales if options.prune else ())
         judge = len(decisions) > 1 and len(self.images) >= LEAST_TO_JUDGE
         if not judge:
             scale, decision = decisions[0]  # without pruning, if that can be
-            trial = self._carry_out(losses, scale, decision, self.images)
+            trial = self._carry_out(losses, scale, decision)
             return trial, (trial,)
-        fitted, held = self.images.split(JUDGED)
+        fitted, held_out = self.images.split_indices(JUDGED)
+        held = self.images.subset(held_out)
         trials = [self._carry_out(losses, s, d, fitted) for s, d in decisions]
         models = [trial.quantization.model for trial in trials]
         found = output_divergences(
@@ -188,7 +193,7 @@ class _Search:
         trials = [replace(t, divergence=d) for t, d in zip(trials, found, strict=True)]
         best = int(np.argmin(found))
         log.info("trials: %s; the best is %d", [t.to_document() for t in trials], best)
-        final = self._carry_out(losses, *decisions[best], self.images)
+        final = self._carry_out(losses, *decisions[best])
         return replace(final, divergence=found[best]), tuple(trials)
 
     def _decisions(
@@ -218,9 +223,21 @@ class _Search:
             raise failed
         return found
 
+    def _reference_seen(self, losses: Losses) -> Observation:
+        """The reference's outputs, once for all trials."""
+        if self.reference is self.model or self.reference == self.model:
+            return losses.seen
+        images = self.images.for_inputs(input_specs(self.reference))
+        names = set(losses.seen.layers)
+        return observe(self.reference, images, names, self.options.walk, inputs=False)
+
     def _carry_out(
-        self, losses: Losses, scale: float, decision: Decision, images: CalibrationSet
+        self, losses: Losses, scale: float, decision: Decision, samples: Samples | None = None
     ) -> Trial:
+        assert self.seen is not None
+        images, taken = self.images, self.seen.taken
+        if samples is not None:
+            images, taken = images.subset(samples), self.seen.part(samples)
         model, pruning = self.model, None
         left: dict[str, Integers] = {}
         if decision.gone.size:
@@ -234,7 +251,7 @@ class _Search:
             exclude=options.exclude,
             quantizer=QUANTIZERS[options.quantizer],
         )
-        compensate = Compensate(plan, images, self.reference, options.walk)
+        compensate = Compensate(plan, images, self.reference, options.walk, taken)
         quantization = compensate(model)
         cost = total_cost(quantization.model, input_shape=options.input_shape)
         return Trial(scale, pruning, quantization, cost)

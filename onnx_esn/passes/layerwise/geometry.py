@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,13 +61,22 @@ class Geometry:
         return rows_at(_samples(output, size)[sample], self.out_axis, at)
 
     def inputs_at(
-        self, value: Array, size: int, sample: int, places: tuple[int, ...], at: Indices
+        self, value: Array, size: int, places: tuple[int, ...], at: Sequence[Indices]
     ) -> Array:
-        """Inputs (G, n, d) that one sample's outputs at flat positions read."""
+        """Inputs (G, n, d) that the outputs at flat positions of each sample read.
+
+        Args:
+            value: the input tensor, of `size` samples.
+            size: samples in it.
+            places: the output's positions.
+            at: positions for each of the first samples, one after another.
+        """
+        samples = _samples(value, size)
         if not self.layer.kernel:
-            return rows_at(_samples(value, size)[sample], self.out_axis, at)[None]
+            rows = [rows_at(x, self.out_axis, a) for x, a in zip(samples, at, strict=False)]
+            return np.concatenate(rows)[None]
         window = self._window(value.shape[2:], places)
-        return patches_at(value[sample], window, places, at)
+        return patches_at(samples, window, places, at)
 
     def _window(self, source: tuple[int, ...], out: tuple[int, ...]) -> Window:
         attrs, kernel = attributes(self.node), self.layer.kernel

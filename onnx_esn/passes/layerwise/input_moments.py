@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnx_esn.calibration import CalibrationSet
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.norms.batchnorm import batchnorm_after
 from onnx_esn.graph.readers import readers
 from onnx_esn.numerics.cross_moments import CrossMoments, quadratic
 from onnx_esn.numerics.midrise import Floats
-from onnx_esn.passes.layerwise.statistics import LayerStatistics, WalkOptions
-from onnx_esn.passes.layerwise.walk import find_plain_layers, walk
+from onnx_esn.passes.layerwise.observation import Observation
 
 Singles = npt.NDArray[np.float32]
 
@@ -66,31 +63,19 @@ def shrunk(moments: CrossMoments) -> Singles:
     return np.asarray((1.0 - share) * H + share * diagonal, np.float32)
 
 
-def input_moments(
-    model: onnx.ModelProto,
-    images: CalibrationSet,
-    names: Sequence[str],
-    options: WalkOptions,
-) -> dict[str, InputMoments]:
-    """By layer name, for those that can be followed.
-
-    Raises:
-        OnnxEsnError: see `walk`.
-    """
+def input_moments(model: onnx.ModelProto, seen: Observation) -> dict[str, InputMoments]:
+    """By layer name, for those whose inputs were observed."""
     constants, users = Constants(model), readers(model)
     found: dict[str, InputMoments] = {}
-    norms = {x.name: batchnorm_after(model, users, constants, x) for x in find_plain_layers(model)}
-
-    def record(statistics: LayerStatistics) -> Floats:
-        norm = norms[statistics.layer.name]
-        shape = statistics.W.shape[:2]
-        gain = np.ones(shape) if norm is None else np.abs(norm.gain).reshape(shape)
-        moments = statistics.moments
-        even = statistics.halves[0] if statistics.halves[0].count else moments
-        found[statistics.layer.name] = InputMoments(
-            shrunk(moments), shrunk(even), moments.x_mean, statistics.W, gain
-        )
-        return statistics.W
-
-    walk(model, model, images, record, names, options)
+    for name, (even, odd) in seen.halves.items():
+        layer = seen.layers[name].layer
+        rows = layer.as_filters(constants.value(layer.weight)).astype(np.float64)
+        W = rows.reshape(layer.groups, layer.filters // layer.groups, -1)
+        norm = batchnorm_after(model, users, constants, layer)
+        gain = np.ones(W.shape[:2])
+        if norm is not None:
+            gain = np.abs(norm.gain).reshape(W.shape[:2])
+        both = even.merge(odd)
+        half = even if even.count else both
+        found[name] = InputMoments(shrunk(both), shrunk(half), both.x_mean, W, gain)
     return found

@@ -23,30 +23,25 @@ from onnx_esn.calibration.point_moments import Point
 from onnx_esn.calibration.staged import Span, run_in_stages
 from onnx_esn.errors import VerificationError
 from onnx_esn.graph.constants import Constants
-from onnx_esn.graph.hoisting import captured
-from onnx_esn.graph.layers import Layer, find_layers
-from onnx_esn.graph.shapes import Facts
+from onnx_esn.graph.layers import Layer
 from onnx_esn.numerics.cross_moments import CrossMoments, cross_moments, no_moments
 from onnx_esn.passes.base import Skipped
-from onnx_esn.passes.layerwise.geometry import Geometry, find_geometry
-from onnx_esn.passes.layerwise.reference import Taken, Wanted, sample_reference
+from onnx_esn.passes.layerwise.following import find_plain_layers, follow, reached_tensors
+from onnx_esn.passes.layerwise.observation import observe
+from onnx_esn.passes.layerwise.sampling import NOWHERE, Taken
 from onnx_esn.passes.layerwise.statistics import (
     LayerStatistics,
     Solution,
     Solver,
     WalkOptions,
 )
-from onnx_esn.passes.layerwise.targets import Stream, find_streams
+from onnx_esn.passes.layerwise.targets import find_streams
 from onnx_esn.passes.layerwise.working_copy import Slot, with_own_weights
 from onnx_esn.passes.norm_pairing import kept_channels
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-
-# Samples of a layer, within which `WalkOptions.per_weight` asks for some.
-FEWEST, MOST = 4096, 32768
-_BYTES = 1 << 30  # of all layers' wanted outputs together
 
 
 def walk(
@@ -56,6 +51,7 @@ def walk(
     solver: Solver,
     names: Sequence[str],
     options: WalkOptions | None = None,
+    taken: Mapping[str, Taken] | None = None,
 ) -> tuple[dict[str, Solution], list[Skipped]]:
     """Solve the layers of these names.
 
@@ -66,6 +62,7 @@ def walk(
         solver: makes weights (G, m, d) of a layer's statistics.
         names: the layers; the others stay as they are.
         options: see there.
+        taken: the reference's outputs on the same images (`observe`), where they are known.
 
     Returns:
         Solutions by layer name, and the layers that could not be followed, with the reason.
@@ -74,7 +71,7 @@ def walk(
         InferenceError, OperationError: a model does not run, or not in stages.
         VerificationError: values that are not finite; names the layer.
     """
-    return _Walk(model, reference, images, solver, options or WalkOptions()).run(names)
+    return _Walk(model, reference, images, solver, options or WalkOptions()).run(names, taken)
 
 
 class _Walk:
@@ -89,19 +86,24 @@ class _Walk:
         self.model, self.reference, self.images = model, reference, images
         self.solver, self.options = solver, options
         self.constants = Constants(model)
-        self.records = kept_channels(model), kept_channels(reference)
         self.skipped: list[Skipped] = []
         self.sums: dict[str, list[CrossMoments | None]] = {}
         self.streams: dict[str, list[Array]] = {}
         self.solutions: dict[str, Solution] = {}
 
-    def run(self, names: Sequence[str]) -> tuple[dict[str, Solution], list[Skipped]]:
-        self.twins = {x.name: x for x in find_plain_layers(self.reference)}
-        self.reached = _reached(self.model)
-        self.layers = self._followed(set(names))
-        targets = find_streams(self.model, self.constants, [g.layer for g in self.layers.values()])
-        self.targets: dict[str, Stream] = targets if self.options.streams else {}
-        self.taken = self._sample_reference()
+    def run(
+        self, names: Sequence[str], taken: Mapping[str, Taken] | None
+    ) -> tuple[dict[str, Solution], list[Skipped]]:
+        self.reached = reached_tensors(self.model)
+        self.layers, self.skipped = follow(self.model, set(names))
+        self.kept = self._kept_filters()
+        if taken is None:
+            images = self.images.for_inputs(input_specs(self.reference))
+            seen = observe(self.reference, images, set(self.layers), self.options, inputs=False)
+            taken = seen.taken
+        plain = [g.layer for g in self.layers.values()]
+        self.targets = find_streams(self.model, self.constants, plain)
+        self.taken = {name: taken[name] for name in self.layers if name in taken}
         for name in [name for name in self.layers if name not in self.taken]:
             self.skipped.append(Skipped(name, "its output does not follow the batch"))
             del self.layers[name]
@@ -109,82 +111,25 @@ class _Walk:
             self._follow()
         return self.solutions, self.skipped
 
-    def _followed(self, names: set[str]) -> dict[str, Geometry]:
-        """Layers that can be sampled, in graph order, by name."""
+    def _kept_filters(self) -> dict[str, Indices]:
+        """By layer, which of the reference's filters it has left; layers without are dropped."""
+        twins = {x.name: x for x in find_plain_layers(self.reference)}
+        mine, theirs = kept_channels(self.model), kept_channels(self.reference)
         found = {}
-        layers = find_plain_layers(self.model)
-        for name in sorted(names - {x.name for x in layers}):
-            self.skipped.append(Skipped(name, "it is not followed layer by layer"))
-        for layer in layers:
-            if layer.name not in names:
+        for name in list(self.layers):
+            layer, twin = self.layers[name].layer, twins.get(name)
+            if twin is None or twin.op != layer.op or twin.kernel != layer.kernel:
+                self.skipped.append(Skipped(name, "the reference has no such layer"))
+                del self.layers[name]
                 continue
-            geometry = find_geometry(self.model, layer)
-            twin = self.twins.get(layer.name)
-            if isinstance(geometry, str):
-                self.skipped.append(Skipped(layer.name, geometry))
-            elif geometry.data not in self.reached:
-                self.skipped.append(Skipped(layer.name, "its input is constant"))
-            elif layer.bias and layer.bias not in self.constants:
-                self.skipped.append(Skipped(layer.name, "its bias is computed from the data"))
-            elif layer.bias and not _of_filters(self.constants.shape(layer.bias), layer.filters):
-                self.skipped.append(Skipped(layer.name, "its bias differs between samples"))
-            elif twin is None or twin.op != layer.op or twin.kernel != layer.kernel:
-                self.skipped.append(Skipped(layer.name, "the reference has no such layer"))
-            elif self._kept(layer, twin) is None:
+            kept = _positions(layer, twin, mine.get(name), theirs.get(name))
+            if kept is None:
                 reason = "which of the reference's filters it has left is not recorded"
-                self.skipped.append(Skipped(layer.name, reason))
+                self.skipped.append(Skipped(name, reason))
+                del self.layers[name]
             else:
-                found[layer.name] = geometry
+                found[name] = kept
         return found
-
-    def _kept(self, layer: Layer, twin: Layer) -> Indices | None:
-        """Positions among the reference's filters of those that the layer has left."""
-        every = np.arange(twin.filters)
-        mine, theirs = (records.get(layer.name) for records in self.records)
-        if mine is None or (theirs is not None and np.array_equal(mine, theirs)):
-            return every if layer.filters == twin.filters else None
-        # A reference that was pruned itself has lost filters too.
-        where = {int(f): i for i, f in enumerate(every if theirs is None else theirs)}
-        if len(mine) != layer.filters or any(int(f) not in where for f in mine):
-            return None
-        return np.asarray([where[int(f)] for f in mine], np.int64)
-
-    def _sample_reference(self) -> dict[str, Taken]:
-        made = {name for node in self.reference.graph.node for name in node.output}
-        rows = self._rows()
-        wanted = {}
-        for name in self.layers:
-            twin = self.twins[name]
-            geometry = find_geometry(self.reference, twin)
-            if isinstance(geometry, str):
-                continue
-            tensors = [twin.output]
-            if name in self.targets and self.targets[name].total in made:
-                tensors.append(self.targets[name].total)
-            kept = self._kept(self.layers[name].layer, twin)
-            wanted[name] = Wanted(geometry, rows[name], kept, tuple(tensors))
-        if not wanted:
-            return {}
-        return sample_reference(
-            self.reference,
-            wanted,
-            self.images.for_inputs(input_specs(self.reference)),
-            seed=self.options.seed,
-            batch_size=self.options.batch_size,
-            threads=self.options.threads,
-            progress=self.options.report("reference"),
-        )
-
-    def _rows(self) -> dict[str, int]:
-        """Positions of each sample, by layer."""
-        samples = max(len(self.images), 1)
-        count = {
-            name: min(max(FEWEST, self.options.per_weight * g.features), MOST)
-            for name, g in self.layers.items()
-        }
-        total = sum(4 * n * self.layers[name].layer.filters for name, n in count.items())
-        share = min(1.0, _BYTES / max(total, 1))
-        return {name: max(1, round(share * n / samples)) for name, n in count.items()}
 
     def _follow(self) -> None:
         copy, self.slots = with_own_weights(
@@ -196,7 +141,8 @@ class _Walk:
             slot: Slot = self.slots[name]
             stream = self.targets.get(name)
             asked = [(geometry.data, False)]
-            if stream and stream.other in self.reached and len(self.taken[name].outputs) > 1:
+            taken = self.taken[name].outputs
+            if stream and stream.other in self.reached and stream.total in taken:
                 # The stream comes first where both are made in the same stage.
                 asked.insert(0, (stream.other, True))
             for tensor, is_stream in asked:
@@ -233,24 +179,23 @@ class _Walk:
             chosen = [s for s in samples if s % 2 == parity]
             if not chosen:
                 continue
-            x = [
-                geometry.inputs_at(value, span.size, s - span.first, taken.places, taken.at[s])
-                for s in chosen
-            ]
+            at = [taken.at[s] if s % 2 == parity else NOWHERE for s in samples]
+            x = geometry.inputs_at(value, span.size, taken.places, at)
             y = np.concatenate([self._wanted(name, s) for s in chosen])
-            new = cross_moments(np.concatenate(x, axis=1), _grouped(y, geometry.layer.groups))
+            new = cross_moments(x, _grouped(y, geometry.layer.groups))
             sums = self.sums.setdefault(name, [None, None])
             old = sums[parity]
             sums[parity] = new if old is None else old.merge(new)
 
     def _wanted(self, name: str, sample: int) -> Array:
         """Wanted outputs (n, M) of one sample."""
-        outputs = list(self.taken[name].outputs.values())
-        y = outputs[0][sample]
+        outputs, kept = self.taken[name].outputs, self.kept[name]
+        y = next(iter(outputs.values()))[sample][:, kept]
         stream = self.streams.get(name, [])
-        if len(outputs) < 2 or sample >= len(stream) or stream[sample].shape != y.shape:
+        if sample >= len(stream) or stream[sample].shape != y.shape:
             return y
-        return self.targets[name].wanted(y, outputs[1][sample], stream[sample])
+        target = self.targets[name]
+        return target.wanted(y, outputs[target.total][sample][:, kept], stream[sample])
 
     def _finish(self, point: Point) -> Mapping[str, Array]:
         name, is_stream = self.points[id(point)]
@@ -260,7 +205,8 @@ class _Walk:
         G = layer.groups
         rows = layer.as_filters(slot.W).astype(np.float64)
         W = rows.reshape(G, layer.filters // G, -1)
-        y = np.concatenate(next(iter(self.taken.pop(name).outputs.values())))
+        outputs = next(iter(self.taken.pop(name).outputs.values()))
+        y = np.concatenate(outputs)[:, self.kept[name]]
         variance = y.var(axis=0, dtype=np.float64).reshape(G, -1)
         a, b = self.sums.pop(name)
         none = no_moments(*W.shape)
@@ -274,24 +220,18 @@ class _Walk:
         return slot.values(layer, new.reshape(rows.shape), shift)
 
 
-def find_plain_layers(model: onnx.ModelProto) -> list[Layer]:
-    """The layers of the main graph, without shapes."""
-    return find_layers(model, Constants(model), Facts(sizes={}))
-
-
-def _of_filters(shape: tuple[int, ...], filters: int) -> bool:
-    """Whether a bias has one number for each filter, or one for all."""
-    return all(n == 1 for n in shape[:-1]) and shape[-1:] in ((), (1,), (filters,))
-
-
-def _reached(model: onnx.ModelProto) -> set[str]:
-    """Tensors that depend on the model's inputs."""
-    stored = {t.name for t in model.graph.initializer}
-    found = {i.name for i in model.graph.input if i.name not in stored}
-    for node in model.graph.node:
-        if any(name in found for name in (*node.input, *captured(node))):
-            found.update(name for name in node.output if name)
-    return found
+def _positions(
+    layer: Layer, twin: Layer, mine: Indices | None, theirs: Indices | None
+) -> Indices | None:
+    """Positions among the reference's filters of those that the layer has left."""
+    every = np.arange(twin.filters)
+    if mine is None or (theirs is not None and np.array_equal(mine, theirs)):
+        return every if layer.filters == twin.filters else None
+    # A reference that was pruned itself has lost filters too.
+    where = {int(f): i for i, f in enumerate(every if theirs is None else theirs)}
+    if len(mine) != layer.filters or any(int(f) not in where for f in mine):
+        return None
+    return np.asarray([where[int(f)] for f in mine], np.int64)
 
 
 def _grouped(y: Array, groups: int) -> Array:

@@ -17,6 +17,7 @@ from onnx_esn.passes.allocation.trials import EFFORTS
 from onnx_esn.passes.compensated import CompensatedQuantization
 from onnx_esn.passes.layer_costs import measured_view, total_cost, total_macs
 from onnx_esn.passes.layerwise.input_moments import input_moments
+from onnx_esn.passes.layerwise.observation import observe
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning import Prune
 from onnx_esn.passes.quantization import Quantize
@@ -41,11 +42,11 @@ def images() -> CalibrationSet:
 
 @lru_cache
 def losses() -> Losses:
-    return measure_losses(model(), images(), probes=16, options=OPTIONS)
+    return measure_losses(model(), images(), passes=4, options=OPTIONS)
 
 
 def test_sensitivity_predicts_what_an_error_does():
-    moments = input_moments(model(), images(), layer_names(model()), OPTIONS)
+    moments = input_moments(model(), observe(model(), images(), layer_names(model()), OPTIONS))
     prober = Prober(model(), moments, images(), batch_size=16)
     found = layer_sensitivities(prober)
     assert set(found) == set(moments)
@@ -176,9 +177,9 @@ def test_reconstruction_loses_less_than_signal_norm(options):
 
 
 def test_efforts_try_more_and_more():
-    probes = [effort.probes for effort in EFFORTS.values()]
+    passes = [effort.passes for effort in EFFORTS.values()]
     scales = [len(effort.scales) for effort in EFFORTS.values()]
-    assert probes == sorted(probes)
+    assert passes == sorted(passes)
     assert scales == sorted(scales)
     with pytest.raises(OptionError, match="effort"):
         CompensatedQuantization(images(), bits=3, effort="heroic")

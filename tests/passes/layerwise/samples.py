@@ -12,8 +12,8 @@ from onnx import numpy_helper
 
 from onnx_esn.calibration import CalibrationSet, input_specs, open_set
 from onnx_esn.graph.layers import Layer
+from onnx_esn.passes.layerwise.following import find_plain_layers
 from onnx_esn.passes.layerwise.statistics import LayerStatistics
-from onnx_esn.passes.layerwise.walk import find_plain_layers
 from tests.oracles.equivalence import sizes_of
 
 Array = npt.NDArray[Any]

@@ -7,8 +7,9 @@ import numpy as np
 import onnx
 import pytest
 
+from onnx_esn.calibration.patches import choose_positions
+from onnx_esn.passes.layerwise.following import find_plain_layers
 from onnx_esn.passes.layerwise.geometry import Geometry, find_geometry
-from onnx_esn.passes.layerwise.walk import find_plain_layers
 from tests.models import MODELS
 from tests.oracles.equivalence import run
 from tests.passes.layerwise.samples import layer_of, some_images, with_outputs
@@ -38,8 +39,15 @@ def check(model: onnx.ModelProto, name: str, batch: int = 3) -> None:
     node = model.graph.node[layer.index]
     biased = layer.op != "MatMul" and len(node.input) > 2
     bias = np.broadcast_to(stored[node.input[2]].reshape(-1), layer.filters) if biased else 0.0
+    drawn = [choose_positions(0, sample, len(at), (len(at) + 1) // 2) for sample in range(batch)]
+    drawn[0] = drawn[0][:0]  # a sample of which nothing is wanted
+    together = geometry.inputs_at(x, batch, places, drawn)
     for sample in range(batch):
-        patches = geometry.inputs_at(x, batch, sample, places, at)
+        none = [at[:0]] * sample
+        patches = geometry.inputs_at(x, batch, places, [*none, at])
+        first = sum(len(a) for a in drawn[:sample])
+        part = together[:, first : first + len(drawn[sample])]
+        np.testing.assert_array_equal(part, patches[:, drawn[sample]])
         got = (patches @ rows.transpose(0, 2, 1)).transpose(1, 0, 2).reshape(len(at), -1) + bias
         wanted = geometry.outputs_at(y, batch, sample, at)
         assert wanted.shape == (len(at), layer.filters)

@@ -4,6 +4,7 @@ import numpy as np
 
 from onnx_esn.numerics.cross_moments import cross_moments
 from onnx_esn.passes.layerwise.input_moments import input_moments, shrunk
+from onnx_esn.passes.layerwise.observation import observe
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from tests.models import MODELS
 from tests.oracles.equivalence import run
@@ -13,7 +14,7 @@ from tests.passes.layerwise.samples import layer_of, some_images, stored, with_o
 def test_what_layers_read_and_how_loud_they_are() -> None:
     model = MODELS["grouped_in_two"].build()
     images = some_images(model, 6)
-    found = input_moments(model, images, ["a", "g"], WalkOptions(batch_size=4))
+    found = input_moments(model, observe(model, images, ["a", "g"], WalkOptions(batch_size=4)))
     assert found.keys() == {"a", "g"}
     layer = layer_of(model, "g")
     names = [model.graph.node[layer.index].input[0], layer.output]
@@ -58,6 +59,6 @@ def test_few_samples_are_drawn_to_the_diagonal() -> None:
 
 def test_without_a_norm_the_gain_is_one() -> None:
     model = MODELS["chain"].build()
-    found = input_moments(model, some_images(model, 1), ["a"], WalkOptions())
+    found = input_moments(model, observe(model, some_images(model, 1), ["a"], WalkOptions()))
     np.testing.assert_array_equal(found["a"].gain, 1.0)
     np.testing.assert_array_equal(found["a"].half, found["a"].H)  # one image is all there is

@@ -5,8 +5,8 @@ import onnx
 import pytest
 
 from onnx_esn.graph.constants import Constants
+from onnx_esn.passes.layerwise.following import find_plain_layers
 from onnx_esn.passes.layerwise.targets import Stream, find_streams
-from onnx_esn.passes.layerwise.walk import find_plain_layers
 from tests.models import MODELS
 from tests.net import Net, feeds_for
 from tests.oracles.equivalence import run, sizes_of

@@ -214,7 +214,7 @@ def test_results_do_not_depend_on_the_batch_size_and_repeat() -> None:
 
 
 def test_seeds_draw_other_positions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx_esn.passes.layerwise.walk.FEWEST", 64)
+    monkeypatch.setattr("onnx_esn.passes.layerwise.following.FEWEST", 64)
     reference = convs()
     model = spoilt(reference, "a", "b", "c")
     images = some_images(model, 16)

@@ -5,8 +5,8 @@ import onnx
 import pytest
 
 from onnx_esn.graph.constants import Constants
+from onnx_esn.passes.layerwise.following import find_plain_layers
 from onnx_esn.passes.layerwise.geometry import Geometry, find_geometry
-from onnx_esn.passes.layerwise.walk import find_plain_layers
 from onnx_esn.passes.layerwise.working_copy import with_own_weights
 from tests.models import MODELS
 from tests.net import feeds_for

@@ -3,14 +3,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 
 from onnx_esn.calibration.patches import choose_positions
 from onnx_esn.errors import InferenceError
 from onnx_esn.passes.layerwise.geometry import Geometry, find_geometry
-from onnx_esn.passes.layerwise.reference import Wanted, sample_reference
+from onnx_esn.passes.layerwise.sampling import Wanted, sample_layers
 from tests.models import MODELS
 from tests.net import Net
 from tests.oracles.equivalence import run
@@ -21,22 +20,20 @@ def wanted(
     model: onnx.ModelProto,
     name: str,
     rows: int,
-    kept: npt.NDArray[np.int64] | None = None,
     *more: str,
 ) -> Wanted:
     geometry = find_geometry(model, layer_of(model, name))
     assert isinstance(geometry, Geometry)
-    return Wanted(geometry, rows, kept, (layer_of(model, name).output, *more))
+    return Wanted(geometry, rows, (layer_of(model, name).output, *more))
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
-@pytest.mark.parametrize("kept", [None, np.array([5, 0, 3])])
-def test_rows_are_those_of_the_tensors(batch_size: int, kept: npt.NDArray[np.int64] | None) -> None:
+def test_rows_are_those_of_the_tensors(batch_size: int) -> None:
     model = MODELS["residual"].build()
     total = next(n.output[0] for n in model.graph.node if n.op_type == "Add")
     images = some_images(model, 7)
-    asked = {"c": wanted(model, "c", 10, kept, total)}
-    taken = sample_reference(model, asked, images, seed=3, batch_size=batch_size)["c"]
+    asked = {"c": wanted(model, "c", 10, total)}
+    taken = sample_layers(model, asked, images, seed=3, batch_size=batch_size)["c"]
     names = [layer_of(model, "c").output, total]
     tensors = run(with_outputs(model, *names), next(images.batches(7)).feeds)
     assert taken.places == (6, 6)
@@ -45,7 +42,6 @@ def test_rows_are_those_of_the_tensors(batch_size: int, kept: npt.NDArray[np.int
         np.testing.assert_array_equal(at, choose_positions(3, sample, 36, 10))
         for name, tensor in zip(names, tensors, strict=True):
             rows = tensor[sample].reshape(8, 36)[:, at].T
-            rows = rows if kept is None else rows[:, kept]
             np.testing.assert_allclose(taken.outputs[name][sample], rows, rtol=1e-4, atol=1e-5)
 
 
@@ -53,7 +49,7 @@ def test_rows_are_those_of_the_tensors(batch_size: int, kept: npt.NDArray[np.int
 def test_the_padding_of_a_fixed_batch_is_left_out(count: int) -> None:
     model = MODELS["fixed_batch_of_three"].build()
     images = some_images(model, count)
-    taken = sample_reference(model, {"a": wanted(model, "a", 4)}, images, seed=0, batch_size=2)
+    taken = sample_layers(model, {"a": wanted(model, "a", 4)}, images, seed=0, batch_size=2)
     assert len(taken["a"].at) == count
     assert math.prod(taken["a"].places) >= 4
 
@@ -63,8 +59,8 @@ def test_a_tensor_of_another_size_is_no_sum_of_the_layer() -> None:
     y = net.conv("x", 3, 4, name="a")
     other = net.op("GlobalAveragePool", y)
     model = net.model(y, other)
-    asked = {"a": wanted(model, "a", 5, None, other)}
-    taken = sample_reference(model, asked, some_images(model, 3), seed=0, batch_size=2)["a"]
+    asked = {"a": wanted(model, "a", 5, other)}
+    taken = sample_layers(model, asked, some_images(model, 3), seed=0, batch_size=2)["a"]
     assert list(taken.outputs) == [y]
     assert len(taken.outputs[y]) == 3
 
@@ -74,8 +70,8 @@ def test_progress_and_values_that_are_not_finite() -> None:
     told: list[tuple[int, int]] = []
     images = some_images(model, 5)
     asked = {"a": wanted(model, "a", 4)}
-    sample_reference(model, asked, images, seed=0, batch_size=2, progress=lambda *x: told.append(x))
+    sample_layers(model, asked, images, seed=0, batch_size=2, progress=lambda *x: told.append(x))
     assert told == [(2, 5), (4, 5), (5, 5)]
     bad = with_values(model, lambda n, v: np.full_like(v, np.nan) if n == "a.weight" else v)
     with pytest.raises(InferenceError):
-        sample_reference(bad, asked, images, seed=0, batch_size=2)
+        sample_layers(bad, asked, images, seed=0, batch_size=2)

@@ -1,0 +1,77 @@
+"""Which layers of a model can be followed: sampled, and given another weight and bias."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import onnx
+
+from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.hoisting import captured
+from onnx_esn.graph.layers import Layer, find_layers
+from onnx_esn.graph.shapes import Facts
+from onnx_esn.passes.base import Skipped
+from onnx_esn.passes.layerwise.geometry import Geometry, find_geometry
+from onnx_esn.passes.layerwise.statistics import WalkOptions
+
+# Samples of a layer, within which `WalkOptions.per_weight` asks for some.
+FEWEST, MOST = 4096, 32768
+_BYTES = 1 << 30  # of all layers' outputs together
+
+
+def find_plain_layers(model: onnx.ModelProto) -> list[Layer]:
+    """The layers of the main graph, without shapes."""
+    return find_layers(model, Constants(model), Facts(sizes={}))
+
+
+def follow(
+    model: onnx.ModelProto, names: Collection[str]
+) -> tuple[dict[str, Geometry], list[Skipped]]:
+    """Layers of these names that can be followed, in graph order, and why the others cannot."""
+    found: dict[str, Geometry] = {}
+    layers = find_plain_layers(model)
+    unknown = sorted(set(names) - {x.name for x in layers})
+    skipped = [Skipped(name, "it is not followed layer by layer") for name in unknown]
+    reached, constants = reached_tensors(model), Constants(model)
+    for layer in layers:
+        if layer.name not in names:
+            continue
+        geometry = find_geometry(model, layer)
+        if isinstance(geometry, str):
+            skipped.append(Skipped(layer.name, geometry))
+        elif geometry.data not in reached:
+            skipped.append(Skipped(layer.name, "its input is constant"))
+        elif layer.bias and layer.bias not in constants:
+            skipped.append(Skipped(layer.name, "its bias is computed from the data"))
+        elif layer.bias and not _of_filters(constants.shape(layer.bias), layer.filters):
+            skipped.append(Skipped(layer.name, "its bias differs between samples"))
+        else:
+            found[layer.name] = geometry
+    return found, skipped
+
+
+def rows_per_sample(
+    layers: Mapping[str, Geometry], samples: int, options: WalkOptions
+) -> dict[str, int]:
+    """Positions to take of each sample, by layer name."""
+    count = {
+        name: min(max(FEWEST, options.per_weight * g.features), MOST) for name, g in layers.items()
+    }
+    total = sum(4 * n * layers[name].layer.filters for name, n in count.items())
+    share = min(1.0, _BYTES / max(total, 1))
+    return {name: max(1, round(share * n / max(samples, 1))) for name, n in count.items()}
+
+
+def reached_tensors(model: onnx.ModelProto) -> set[str]:
+    """Tensors that depend on the model's inputs."""
+    stored = {t.name for t in model.graph.initializer}
+    found = {i.name for i in model.graph.input if i.name not in stored}
+    for node in model.graph.node:
+        if any(name in found for name in (*node.input, *captured(node))):
+            found.update(name for name in node.output if name)
+    return found
+
+
+def _of_filters(shape: tuple[int, ...], filters: int) -> bool:
+    """Whether a bias has one number for each filter, or one for all."""
+    return all(n == 1 for n in shape[:-1]) and shape[-1:] in ((), (1,), (filters,))

@@ -1,0 +1,147 @@
+"""Outputs, and inputs, of a model's layers at some positions, in one pass over the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnx_esn.calibration import CalibrationSet, Session, iterate_outputs
+from onnx_esn.calibration.patches import choose_positions
+from onnx_esn.passes.layerwise.geometry import Geometry, area
+
+Array = npt.NDArray[np.generic]
+Indices = npt.NDArray[np.int64]
+NOWHERE = np.zeros(0, np.int64)
+_MEMORY = 1 << 28  # bytes of one batch's tensors
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to take of one layer.
+
+    Attributes:
+        geometry: of the layer in the model that is sampled.
+        rows: output positions to take of each sample, at most.
+        tensors: names of tensors shaped like the layer's output: the output itself and, perhaps,
+            the sum that it goes into.
+    """
+
+    geometry: Geometry
+    rows: int
+    tensors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Samples of one layer: where, and of each tensor the outputs (n, M) of each sample."""
+
+    places: tuple[int, ...]
+    at: list[Indices]
+    outputs: dict[str, list[Array]]
+
+    def part(self, samples: Sequence[int] | npt.NDArray[np.integer]) -> Taken:
+        """Those of some samples, in this order; nothing is copied."""
+        outputs = {name: [rows[s] for s in samples] for name, rows in self.outputs.items()}
+        return Taken(self.places, [self.at[s] for s in samples], outputs)
+
+
+# Called with a layer's name, inputs (G, n, d), and whether they are of even (0) or odd (1) samples.
+Visit = Callable[[str, Array, int], None]
+
+
+def sample_layers(
+    model: onnx.ModelProto,
+    wanted: Mapping[str, Wanted],
+    images: CalibrationSet,
+    *,
+    seed: int,
+    batch_size: int,
+    threads: int | None = None,
+    visit: Visit | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Taken]:
+    """Samples by layer name; layers whose tensors do not follow the batch are left out.
+
+    Args:
+        model: the model.
+        wanted: what to take, by layer name.
+        images: a set that fits the model.
+        seed: draws the positions.
+        batch_size: most samples in one run (fewer where tensors are large).
+        threads: threads for one operator.
+        visit: is shown the inputs too.
+        progress: called with (samples done, samples).
+
+    Raises:
+        InferenceError: the model does not run, or makes NaN or infinity.
+    """
+    names = {name for w in wanted.values() for name in w.tensors}
+    if visit is not None:
+        names |= {w.geometry.data for w in wanted.values()}
+    fed = {spec.name for spec in images.inputs}
+    session = Session(model, outputs=sorted(names - fed), threads=threads)
+    images = images.for_inputs(session.inputs)
+    if images.fixed_batch is None:
+        one = session.run(next(images.take(1).batches(1)).feeds)
+        sample = sum(getattr(value, "nbytes", 0) for value in one.values())
+        batch_size = max(1, min(batch_size, _MEMORY // max(sample, 1)))
+    taken: dict[str, Taken] = {}
+    missing: set[str] = set()
+    done = 0
+    for tensors in iterate_outputs(session, images, batch_size, with_feeds=True):
+        size = min(images.fixed_batch or batch_size, len(images) - done)
+        for name, want in wanted.items():
+            entry = _entry(want, tensors, size, taken.get(name))
+            if entry is None:
+                missing.add(name)
+                continue
+            taken[name] = entry
+            positions = area(entry.places)
+            at = [choose_positions(seed, done + i, positions, want.rows) for i in range(size)]
+            entry.at.extend(at)
+            for tensor, rows in entry.outputs.items():
+                for i in range(size):
+                    found = want.geometry.outputs_at(tensors[tensor], size, i, at[i])
+                    rows.append(np.ascontiguousarray(found))
+            if visit is not None:
+                _show(visit, name, want.geometry, tensors, size, entry.places, at, done)
+        done += size
+        if progress is not None:
+            progress(done, len(images))
+    return {name: entry for name, entry in taken.items() if name not in missing}
+
+
+def _entry(
+    want: Wanted, tensors: Mapping[str, Array], size: int, entry: Taken | None
+) -> Taken | None:
+    """Where a batch's samples go; None where the tensors do not follow the batch."""
+    values = [tensors[tensor] for tensor in want.tensors]
+    places = [want.geometry.places(value, size) for value in values]
+    if places[0] is None:
+        return None
+    # A sum that broadcasts the layer's output is no stream.
+    alike = [t for t, p in zip(want.tensors, places, strict=True) if p == places[0]]
+    if entry is None:
+        return Taken(places[0], [], {t: [] for t in alike})
+    return entry if entry.places == places[0] and list(entry.outputs) == alike else None
+
+
+def _show(
+    visit: Visit,
+    name: str,
+    geometry: Geometry,
+    tensors: Mapping[str, Array],
+    size: int,
+    places: tuple[int, ...],
+    at: Sequence[Indices],
+    first: int,
+) -> None:
+    """Hand over the inputs of a batch, those of even and of odd samples apart."""
+    for half in (0, 1):
+        mine = [a if (first + i) % 2 == half else NOWHERE for i, a in enumerate(at)]
+        if any(a.size for a in mine):
+            visit(name, geometry.inputs_at(tensors[geometry.data], size, places, mine), half)
