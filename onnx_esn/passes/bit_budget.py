@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import onnx
 
-from onnx_esn.budgets import Target, parse_target
+from onnx_esn.budgets import Target
 from onnx_esn.passes.base import PassResult, copied
-from onnx_esn.passes.layer_costs import total_cost
+from onnx_esn.passes.layer_costs import cost_target, total_cost
 from onnx_esn.passes.pruning import KEPT_KEY, Prune, RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize
 from onnx_esn.plans import LayerQuantization, PruningPlan, QuantizationPlan
@@ -40,10 +40,11 @@ class QuantizeToBudget:
         first = self.quantize(model)
         if self.quantize.target_cost is None:
             return first
-        whole = total_cost(self.quantize.reference or model, input_shape=self.quantize.input_shape)
-        target = parse_target(self.quantize.target_cost).resolve(whole)
+        shape = self.quantize.input_shape
+        whole = self.quantize.reference or model
+        target, _ = cost_target(self.quantize.target_cost, whole, input_shape=shape)
         # Layers on another grid that could not stay at first may not when the model is smaller.
-        convert = total_cost(model, input_shape=self.quantize.input_shape) > target
+        convert = total_cost(model, input_shape=shape) > target
         options = replace(self.quantize, target_cost=Target(target), reference=None)
         again = replace(options, convert=options.convert or convert)
         small, result, plan = _forget(model), first, None

@@ -10,12 +10,12 @@ import onnx
 
 from onnx_esn.budgets import Target, parse_target
 from onnx_esn.calibration import CalibrationSet
-from onnx_esn.errors import BudgetError, OptionError
+from onnx_esn.errors import OptionError
 from onnx_esn.numerics.quantizers import MID_RISE
-from onnx_esn.passes.allocation.trials import EFFORTS, TrialOptions, compress_to
+from onnx_esn.passes.allocation.trials import TrialOptions, check_effort, compress_to
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.compensation import Compensate
-from onnx_esn.passes.layer_costs import total_cost
+from onnx_esn.passes.layer_costs import cost_target
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning import RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize, quantization_details
@@ -64,9 +64,7 @@ class CompensatedQuantization:
     def __post_init__(self) -> None:
         if self.bits is None and self.target_cost is None:
             raise OptionError("say how to quantize: bits or target_cost")
-        if self.effort not in EFFORTS:
-            known = ", ".join(EFFORTS)
-            raise OptionError(f"effort {self.effort!r} is not known; there are: {known}")
+        check_effort(self.effort)
         # What `Quantize` refuses is refused here, before any work.
         given: dict[str, Any] = {"bits": self.bits}
         if self.bits is None:
@@ -134,10 +132,8 @@ class CompensatedQuantization:
 
     def _to_budget(self, model: onnx.ModelProto, reference: onnx.ModelProto) -> list[Stage]:
         assert self.target_cost is not None
-        whole = total_cost(self.cost_of or model, input_shape=self.input_shape)
-        if whole <= 0:
-            raise BudgetError("the model has no layer whose cost is known, so no budget can be met")
-        target = parse_target(self.target_cost).resolve(whole)
+        shape = self.input_shape
+        target, whole = cost_target(self.target_cost, self.cost_of or model, input_shape=shape)
         options = TrialOptions(
             effort=self.effort,
             bits=self.bits,

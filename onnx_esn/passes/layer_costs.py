@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from onnx_esn.errors import OptionError
+from onnx_esn.budgets import Target, parse_target
+from onnx_esn.errors import BudgetError, OptionError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.layers import OPERATORS, Layer, find_layers
 from onnx_esn.graph.shapes import Facts, data_inputs, infer_facts, input_sizes, node_name
@@ -103,6 +104,24 @@ def total_cost(model: onnx.ModelProto, *, input_shape: InputShape | None = None)
         for x in view.layers
         if x.macs_per_filter is not None
     )
+
+
+def cost_target(
+    target: Target | str | float,
+    whole: onnx.ModelProto,
+    *,
+    input_shape: InputShape | None = None,
+) -> tuple[float, float]:
+    """Return a target of ESN'_d in MAC·bit, and what the model that a percentage refers to costs.
+
+    Raises:
+        BudgetError: no layer of that model has a known cost.
+        OptionError: the target is none.
+    """
+    cost = total_cost(whole, input_shape=input_shape)
+    if cost <= 0:
+        raise BudgetError("the model has no layer whose cost is known, so no budget can be met")
+    return parse_target(target).resolve(cost), cost
 
 
 def not_counted(model: onnx.ModelProto, view: LayerView) -> list[Skipped]:

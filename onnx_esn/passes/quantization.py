@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from onnx_esn.budgets import Target, parse_target
-from onnx_esn.errors import BudgetError, ModelError, OptionError
+from onnx_esn.errors import ModelError, OptionError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.shapes import Facts
 from onnx_esn.graph.weights import read_weight
@@ -23,8 +23,8 @@ from onnx_esn.passes.bit_choice import Choice, budget_choices, uniform_choice
 from onnx_esn.passes.layer_costs import (
     InputShape,
     LayerView,
+    cost_target,
     measured_view,
-    total_cost,
     view_layers,
 )
 from onnx_esn.passes.quantizable import Job, find_jobs
@@ -121,7 +121,9 @@ class Quantize:
                 skipped += _narrowed(jobs, self.bits)
             else:
                 jobs, skipped = _with_known_cost(jobs, skipped)
-                target = self._target(model)
+                assert self.target_cost is not None
+                whole = self.reference or model
+                target, _ = cost_target(self.target_cost, whole, input_shape=self.input_shape)
                 if _cost(view, {}) <= target:
                     jobs, skipped = self._without_others(jobs, skipped, MAX_BITS)
                 fixed = _cost(view, _zero_bits(jobs))
@@ -164,13 +166,6 @@ class Quantize:
             for x in job.layers
         ]
         return [job for job in jobs if job.name not in stay], skipped + notes
-
-    def _target(self, model: onnx.ModelProto) -> float:
-        target = parse_target(self.target_cost)  # type: ignore[arg-type]
-        whole = total_cost(self.reference or model, input_shape=self.input_shape)
-        if whole <= 0:
-            raise BudgetError("the model has no layer whose cost is known, so no budget can be met")
-        return target.resolve(whole)
 
 
 def _with_known_cost(jobs: list[Job], skipped: list[Skipped]) -> tuple[list[Job], list[Skipped]]:

@@ -114,9 +114,13 @@ class TrialOptions:
     walk: WalkOptions = field(default_factory=WalkOptions)
 
     def __post_init__(self) -> None:
-        if self.effort not in EFFORTS:
-            known = ", ".join(EFFORTS)
-            raise OptionError(f"effort {self.effort!r} is not known; there are: {known}")
+        check_effort(self.effort)
+
+
+def check_effort(name: str) -> None:
+    """Raise `OptionError` for a name that is not among `EFFORTS`."""
+    if name not in EFFORTS:
+        raise OptionError(f"effort {name!r} is not known; there are: {', '.join(EFFORTS)}")
 
 
 def compress_to(
