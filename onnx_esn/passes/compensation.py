@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
@@ -123,16 +124,22 @@ def _compensable(
 def _settled(
     job: Job, entry: LayerQuantization, solver: Round, shift: Floats
 ) -> LayerQuantization | None:
-    """The entry with codes, in numbers of the stored type; None where that blurs them."""
-    codes, data_type = solver.codes[job.name], job.weight.type
+    """The entry with codes, in numbers of the stored type; None where that blurs them.
+
+    A filter so weak that the type cannot hold its new codes apart keeps those of the plan.
+    """
+    codes, data_type = solver.codes[job.name].copy(), job.weight.type
     step = solver.step[job.name]
     step = round_to(step, TensorProto.FLOAT if data_type == TensorProto.DOUBLE else data_type)
+    blurred = _blurred(job, solver, codes, step)
+    if blurred.any():
+        bits, plain = np.asarray(entry.bits), np.asarray(entry.step)
+        step[blurred] = plain[blurred]
+        codes[blurred] = solver.quantizer.encode(job.weight.W, plain, bits)[blurred]
+        shift = np.where(blurred, 0.0, shift)
+        if _blurred(job, solver, codes, step).any():
+            return None
     bits = filter_bits(codes)
-    with np.errstate(over="ignore", invalid="ignore"):
-        stored = quantized_values(job.weight, codes, step)
-        again = solver.quantizer.encode(stored, step, bits) if np.isfinite(stored).all() else None
-    if again is None or not np.array_equal(again, codes):
-        return None
     return LayerQuantization(
         entry.layer,
         tuple(int(b) for b in bits),
@@ -140,3 +147,15 @@ def _settled(
         encode_codes(codes),
         tuple(float(s) for s in shift),
     )
+
+
+def _blurred(job: Job, solver: Round, codes: Floats, step: Floats) -> npt.NDArray[np.bool_]:
+    """Which filters (M,) cannot be read back from the stored type."""
+    bits = filter_bits(codes)
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = quantized_values(job.weight, codes, step)
+        finite = np.isfinite(stored).all(axis=1)
+        again = solver.quantizer.encode(np.where(finite[:, None], stored, 0.0), step, bits)
+    # What becomes 0 is encoded as half a step above it, but read as what no such grid has.
+    same = (again == codes) & ((stored != 0) | (codes == 0))
+    return np.asarray(~finite | ~same.all(axis=1))

@@ -174,6 +174,29 @@ def test_half_precision() -> None:
     assert ((got - wanted) ** 2).mean() < ((near - wanted) ** 2).mean()
 
 
+def test_one_very_weak_filter_does_not_cost_its_layer_the_codes() -> None:
+    """Half precision cannot hold the codes of one filter apart: only that one is left plain."""
+
+    def weaken(name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if name == "b.weight":
+            value = value.copy()
+            value[3] *= 3e-6
+        return value
+
+    model = with_values(network(dtype=np.float16), weaken)
+    plain, result = compensate(model, images_for(model), bits=6)
+    before = {entry.layer: entry for entry in plan_of(plain).layers}["b"]
+    after = {entry.layer: entry for entry in plan_of(result).layers}["b"]
+    assert after.codes is not None
+    assert after.bits[3] == before.bits[3]
+    assert after.step[3] == before.step[3]
+    assert sum(x != y for x, y in zip(after.step, before.step, strict=True)) >= 6
+    assert not [s for s in result.skipped if s.node == "b"]
+    (layer,) = [x for x in inspect(result.model).layers if x.name == "b"]
+    assert layer.quantized
+    assert max(layer.filter_bits) <= 6
+
+
 def test_shared_weights_are_rounded_to_nearest_with_a_note() -> None:
     model = standard_form(MODELS["siamese"].build())
     plain, result = compensate(model, some_images(model), bits=3)
