@@ -1,8 +1,9 @@
 """onnx-esn: make exported ONNX CNNs cheap without labels, training code or a framework.
 
-The verbs are functions: `inspect`, `prune`, `recalibrate`, `quantize`, `annotate`, `compress`,
-`evaluate`, `sweep`. The pass objects behind them are `Prune`, `Recalibrate`, `Quantize`,
-`Annotate` and `Sequential`. Everything is imported on first use.
+The verbs are functions: `inspect`, `prune`, `recalibrate`, `quantize`, `convert`, `annotate`,
+`compress`, `evaluate`, `compare`, `sweep`. The pass objects behind them are `Prune`, `Recalibrate`,
+`Quantize`, `QuantizeActivations`, `Export`, `Annotate` and `Sequential`. Everything is imported on
+first use.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onnx_esn.evaluation import Comparison as Comparison
     from onnx_esn.evaluation import evaluate as evaluate
+    from onnx_esn.evaluation.difference import Difference as Difference
+    from onnx_esn.evaluation.difference import compare as compare
+    from onnx_esn.passes.activations import QuantizeActivations as QuantizeActivations
     from onnx_esn.passes.annotation import Annotate as Annotate
     from onnx_esn.passes.base import PassResult as PassResult
     from onnx_esn.passes.base import Sequential as Sequential
     from onnx_esn.passes.base import Skipped as Skipped
+    from onnx_esn.passes.export import Export as Export
     from onnx_esn.passes.inspection import Inspection as Inspection
     from onnx_esn.passes.inspection import inspect as inspect
     from onnx_esn.passes.pruning import Prune as Prune
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from onnx_esn.plans import QuantizationPlan as QuantizationPlan
     from onnx_esn.search.sweep import sweep as sweep
     from onnx_esn.verbs import annotate as annotate
+    from onnx_esn.verbs import convert as convert
     from onnx_esn.verbs import prune as prune
     from onnx_esn.verbs import quantize as quantize
     from onnx_esn.verbs import recalibrate as recalibrate
@@ -40,7 +46,10 @@ __version__ = "0.1.0"
 _HOME = {
     "Comparison": "evaluation",
     "evaluate": "evaluation",
+    "Difference": "evaluation.difference",
+    "compare": "evaluation.difference",
     "Annotate": "passes.annotation",
+    "Export": "passes.export",
     "PassResult": "passes.base",
     "Sequential": "passes.base",
     "Skipped": "passes.base",
@@ -49,10 +58,12 @@ _HOME = {
     "Prune": "passes.pruning",
     "RemoveZeroFilters": "passes.pruning",
     "Quantize": "passes.quantization",
+    "QuantizeActivations": "passes.activations",
     "Recalibrate": "passes.recalibration",
     "CompressionResult": "pipeline",
     "annotate": "verbs",
     "compress": "pipeline",
+    "convert": "verbs",
     "prune": "verbs",
     "quantize": "verbs",
     "recalibrate": "verbs",

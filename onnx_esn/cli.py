@@ -117,10 +117,13 @@ def recalibrate(out: Output, model: Path, output: Path, images: Path, **given: A
 @options.method_option
 @options.effort_option
 @options.quantizer_option
+@options.requantize_option
 @options.plan_options("Replay a plan.")
 @options.images_options(required=False)
 @click.option("--reference", type=click.Path(path_type=Path), help="Model to recalibrate towards.")
-@click.option("--format", default="fake", show_default=True, type=click.Choice(["fake"]))
+@options.format_options
+@options.activation_options
+@options.external_option
 @options.layers_options
 @options.shape_option
 @options.run_options
@@ -129,6 +132,7 @@ def quantize(
     model: Path,
     output: Path,
     plan_out: Path | None,
+    external_data: bool | None,
     **given: Any,
 ) -> None:
     """Quantize weights filter-wise."""
@@ -138,7 +142,24 @@ def quantize(
     with out.progress() as progress:
         result = verbs.quantize(source, progress=progress, **given)
     del source  # as large as the file
-    finish(out, "quantize", result, model, output, plan_out)
+    finish(out, "quantize", result, model, output, plan_out, external_data)
+
+
+@command("convert q.onnx -o small.onnx --format qdq")
+@options.model_argument
+@options.output_option
+@options.convert_options
+@options.external_option
+def convert(
+    out: Output, model: Path, output: Path, external_data: bool | None, **given: Any
+) -> None:
+    """Store quantized weights in another format: the same model in fewer bytes."""
+    from onnx_esn import verbs
+
+    source = open_model(model, output)
+    result = verbs.convert(source, **given)
+    del source  # as large as the file
+    finish(out, "convert", result, model, output, external_data=external_data)
 
 
 @command("annotate model.onnx -o annotated.onnx")
@@ -172,6 +193,10 @@ def annotate(out: Output, model: Path, output: Path, **given: Any) -> None:
     help="Codes that make each other's errors good, or plain rounding.",
 )
 @options.quantizer_option
+@options.requantize_option
+@options.format_options
+@options.activation_options
+@options.external_option
 @options.prune_options
 @options.layers_options
 @options.labels_option
@@ -185,6 +210,7 @@ def compress(
     output: Path,
     images: Path,
     report: Path | None,
+    external_data: bool | None,
     **given: Any,
 ) -> None:
     """Prune, quantize and annotate for a budget; compare before and after."""
@@ -199,7 +225,7 @@ def compress(
     outputs = {"model": str(output)}
     document = result_document("compress", result.stages, outputs)
     document["evaluation"] = None if result.evaluation is None else result.evaluation.to_document()
-    verbs.write_model(result.model, output, source)
+    verbs.write_model(result.model, output, model, external_data=external_data)
     if report is not None:
         outputs["report"] = str(report)
         document["outputs"] = outputs
@@ -244,6 +270,36 @@ def evaluate(
         )
     out.say(comparison_table(comparison))
     out.document(comparison.to_document())
+
+
+@command("compare model.onnx small.onnx --images photos/ --max-divergence 0.05")
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@options.images_options(required=False)
+@options.max_divergence_option
+@click.option("--latency", is_flag=True, help="Time both models too; needs images.")
+@options.shape_option
+@options.run_options
+def compare(
+    out: Output,
+    a: Path,
+    b: Path,
+    images: Path | None,
+    max_divergence: float | None,
+    **given: Any,
+) -> None:
+    """Show what differs between two models: nodes, tensors, layers, outputs."""
+    from onnx_esn.evaluation.difference import check_limit
+    from onnx_esn.evaluation.difference import compare as run
+    from onnx_esn.report.tables import difference_table
+
+    check_limit(max_divergence, images)
+    with out.progress() as progress:
+        difference = run(a, b, images, progress=progress, **given)
+    out.say(difference_table(difference, everything=out.verbose))
+    out.document(difference.to_document())
+    if max_divergence is not None:
+        difference.require(max_divergence)
 
 
 @command("sweep model.onnx --images photos/ -o sweep/ --targets 4,3,2")

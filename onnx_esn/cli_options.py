@@ -173,6 +173,54 @@ quantizer_option = click.option(
     type=click.Choice(["mid-rise", "mid-tread"]),
     help="Without or with a level at zero; a plan says for itself.",
 )
+requantize_option = click.option(
+    "--requantize",
+    is_flag=True,
+    help="Quantize weights that are integers already (QDQ models) once more.",
+)
+_opset_options = stacked(
+    click.option("--keep-opset", is_flag=True, help="Never raise the operator set."),
+    click.option(
+        "--opset",
+        type=click.IntRange(10, 25),
+        help="Operator set to raise the model to (25: 2-bit integers); default: 21 where it saves.",
+    ),
+)
+external_option = click.option(
+    "--external-data/--no-external-data",
+    default=None,
+    help="Weights in a file of their own, OUTPUT.data; default: as the input, and above 2 GB.",
+)
+format_options = stacked(
+    click.option(
+        "--format",
+        default="fake",
+        show_default=True,
+        type=click.Choice(["fake", "qdq", "qonnx"]),
+        help="Floats on the grid, integers behind DequantizeLinear, or Quant nodes.",
+    ),
+    _opset_options,
+)
+activation_options = stacked(
+    click.option(
+        "--activations",
+        default="none",
+        show_default=True,
+        type=click.Choice(["none", "uint8", "int8", "int16"]),
+        help="Quantize activations too, for integer kernels; stored as QDQ. uint8 suits CPUs.",
+    ),
+    click.option(
+        "--calibrator",
+        type=click.Choice(["minmax", "percentile", "entropy"]),
+        help="Ranges of activations; default: percentile, for int16 minmax.",
+    ),
+)
+convert_options = stacked(
+    click.option(
+        "--format", required=True, type=click.Choice(["fake", "qdq", "qonnx"]), help="The format."
+    ),
+    _opset_options,
+)
 method_option = click.option(
     "--method",
     type=click.Choice(["compensated", "nearest"]),
@@ -184,6 +232,12 @@ effort_option = click.option(
     show_default=True,
     type=click.Choice(["fast", "balanced", "thorough"]),
     help="How much is tried to meet --target-cost.",
+)
+max_divergence_option = click.option(
+    "--max-divergence",
+    type=float,
+    metavar="X",
+    help="Exit with 1 where the outputs diverge by more; needs images.",
 )
 labels_option = click.option(
     "--labels", type=click.Path(path_type=Path), help="CSV with file,label."

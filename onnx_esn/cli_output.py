@@ -143,6 +143,7 @@ def finish(
     source: Path,
     output: Path,
     plan_out: Path | None = None,
+    external_data: bool | None = None,
 ) -> None:
     """Write the model and the plan, then say what happened."""
     from onnx_esn.graph.model_file import write_text
@@ -151,7 +152,7 @@ def finish(
     from onnx_esn.verbs import write_model
 
     outputs = {"model": str(output)}
-    write_model(result.model, output, source)
+    write_model(result.model, output, source, external_data=external_data)
     if plan_out is not None and result.plan is not None:
         write_text(result.plan.to_json(), plan_out)
         outputs["plan"] = str(plan_out)

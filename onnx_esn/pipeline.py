@@ -17,11 +17,14 @@ from onnx_esn.passes.annotation import Annotate
 from onnx_esn.passes.base import Pass, PassResult
 from onnx_esn.passes.bit_budget import QuantizeToBudget
 from onnx_esn.passes.compensated import CompensatedQuantization
+from onnx_esn.passes.export import runnable
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize
 from onnx_esn.passes.recalibration import Recalibrate
 from onnx_esn.passes.reconstruction import Reconstruct
+from onnx_esn.passes.requantization import open_weights
+from onnx_esn.passes.storing import NONE, Storing
 from onnx_esn.verbs import (
     InputShape,
     Model,
@@ -80,6 +83,12 @@ def compress(
     absorb: str = "mean",
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    requantize: bool = False,
+    format: str = "fake",
+    keep_opset: bool = False,
+    opset: int | None = None,
+    activations: str = "none",
+    calibrator: str | None = None,
     recipe: str | Path | Recipe | None = None,
     labels: str | Path | npt.NDArray[Any] | None = None,
     eval_images: Source | None = None,
@@ -113,6 +122,7 @@ def compress(
         quantizer: "mid-rise", or "mid-tread" for comparison.
         criterion, scope, round_to, min_width, absorb: see `Prune`.
         only, exclude: see `Prune`; the same layers are not quantized.
+        requantize, format, keep_opset, opset, activations, calibrator: see `quantize`.
         input_shape: sizes of dynamic axes.
         batch_size, threads: for running the images.
         latency: measure latency for the closing figures.
@@ -124,10 +134,15 @@ def compress(
     if ratio is not None and target_macs is not None:
         raise OptionError("give one of ratio and target_macs, not both")
     check_method(method, bits, target_cost)
+    storing = Storing(format, keep_opset, opset, activations, calibrator)
     source = opened_plain(model)
     dataset, held = _image_sets(source, images, eval_images, recipe, labels)
     shapes = named_shapes(source, input_shape)
+    opening = open_weights(source, requantize=requantize, only=only, exclude=exclude)
+    opened = opening.model
     stages: list[Stage] = list(pruned or ())
+    if opening.modified and not stages:
+        stages.append(("requantize", opening))
     current = stages[-1][1].model if stages else source
 
     def run(name: str, step: Pass) -> PassResult:
@@ -163,9 +178,9 @@ def compress(
         )
         if run("prune", pruner).modified and lossy:
             if compensated:
-                run("refit", Reconstruct(dataset, source, exclude, only, walk))
+                run("refit", Reconstruct(dataset, opened, exclude, only, walk))
             else:
-                run("recalibrate", _towards(source, dataset, batch_size, threads, progress))
+                run("recalibrate", _towards(opened, dataset, batch_size, threads, progress))
     if compensated:
         quantization = CompensatedQuantization(
             dataset,
@@ -177,7 +192,7 @@ def compress(
             exclude=exclude,
             round_to=round_to,
             min_width=min_width,
-            reference=source,
+            reference=opened,
             cost_of=source,
             quantizer=quantizer,
             input_shape=shapes,
@@ -198,12 +213,17 @@ def compress(
         quantized = run("quantize", QuantizeToBudget(quantizer_pass, shapes))
         if quantized.details["pruned_filters"]:
             run("remove zero filters", RemoveZeroFilters(shapes))
-        run("recalibrate", _towards(source, dataset, batch_size, threads, progress))
+        run("recalibrate", _towards(opened, dataset, batch_size, threads, progress))
+    if not storing.nothing:
+        step = storing.step(
+            dataset, only=only, exclude=exclude, batch_size=batch_size, threads=threads
+        )
+        run("export" if activations == NONE else "quantize activations", step)
     run("annotate", Annotate(shapes))
     comparison = None
     if held is not None:
         comparison = evaluate(
-            [source, current],
+            [source, runnable(current)],
             held,
             names=["before", "after"],
             batch_size=batch_size,

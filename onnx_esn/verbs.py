@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +15,39 @@ import onnx
 
 from onnx_esn.calibration import CalibrationSet, Recipe, Session, Source, input_specs, open_set
 from onnx_esn.errors import InferenceError, OptionError, VerificationError
+from onnx_esn.graph.external_data import has_data_outside
 from onnx_esn.graph.model_file import check_model, load_model, save_model
+from onnx_esn.graph.model_source import ModelSource, plain_source, source_name
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.absorption import ON_AVERAGE
-from onnx_esn.passes.annotation import Annotate, strip_annotation
+from onnx_esn.passes.annotation import Annotate, annotated_shapes, strip_annotation
 from onnx_esn.passes.base import Pass, PassResult
 from onnx_esn.passes.bit_budget import QuantizeToBudget
 from onnx_esn.passes.compensated import CompensatedQuantization
+from onnx_esn.passes.export import Export, runnable
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize
 from onnx_esn.passes.recalibration import Recalibrate
 from onnx_esn.passes.reconstruction import Reconstruct
+from onnx_esn.passes.requantization import open_weights, with_opening
+from onnx_esn.passes.storing import Storing
 from onnx_esn.plans import PruningPlan, PruningRatios, QuantizationPlan, load_pruning
 
 log = logging.getLogger(__name__)
 
 METHODS = ("compensated", "nearest")
 
-Model = onnx.ModelProto | str | os.PathLike[str]
+Model = ModelSource
 Progress = Callable[[str, int, int], None]
 InputShape = Sequence[int] | Mapping[str, Sequence[int]]
 
 
 def opened(model: Model) -> onnx.ModelProto:
     """Load a model and check it; raises `ModelError`."""
-    loaded = load_model(model)
-    check_model(loaded, "model" if isinstance(model, onnx.ModelProto) else str(model))
+    source = plain_source(model)
+    loaded = load_model(source)
+    check_model(loaded, source_name(source))
     return loaded
 
 
@@ -174,7 +182,12 @@ def quantize(
     quantizer: str = "mid-rise",
     method: str | None = None,
     effort: str = "balanced",
+    requantize: bool = False,
     format: str = "fake",
+    keep_opset: bool = False,
+    opset: int | None = None,
+    activations: str = "none",
+    calibrator: str | None = None,
     input_shape: InputShape | None = None,
     batch_size: int = 64,
     threads: int | None = None,
@@ -192,22 +205,35 @@ def quantize(
         method: "compensated": bits by measured losses, codes that make each other's errors good;
             the default with images. "nearest": plain rounding, then recalibration.
         effort: "fast", "balanced" or "thorough", for a compensated `target_cost`.
-        format: "fake", the one format there is: float weights on the grid.
+        requantize: quantize weights that are integers already once more, see
+            `onnx_esn.passes.requantization`; without it they are refused.
+        format: "fake": float weights on the grid; "qdq": integers behind DequantizeLinear;
+            "qonnx": Quant nodes.
+        keep_opset, opset: see `onnx_esn.passes.export.Export`.
+        activations: "none", "uint8", "int8" or "int16": quantize the activations too, on the
+            images, see `onnx_esn.passes.activations.QuantizeActivations`; implies format "qdq".
+        calibrator: see there.
         input_shape: sizes of dynamic axes.
         batch_size, threads, progress: for the images.
     """
-    if format != "fake":
-        raise OptionError(f"format {format!r} is not known; there is: fake")
-    loaded = opened_plain(model)
+    storing = Storing(format, keep_opset, opset, activations, calibrator)
+    storing.check(images)
+    source = opened_plain(model)
+    opening = open_weights(source, requantize=requantize, only=only, exclude=exclude, plan=plan)
+    loaded = opening.model
+    cost_of = source if cost_of is None and opening.modified else cost_of
     dataset = open_images(loaded, images, recipe)
     shapes = named_shapes(loaded, input_shape)
     towards = loaded if reference is None else opened_plain(reference)
+    store = functools.partial(
+        _stored, storing, dataset, tuple(only), tuple(exclude), batch_size, threads
+    )
     method = method or ("nearest" if dataset is None or plan is not None else "compensated")
     if method == "compensated" and plan is None:
         check_method(method, bits, target_cost)
         if dataset is None:
             raise OptionError("method compensated needs images (--images)")
-        return _changed(
+        compensated = _changed(
             CompensatedQuantization(
                 dataset,
                 bits=bits,
@@ -223,6 +249,7 @@ def quantize(
             ),
             loaded,
         )
+        return store(with_opening(compensated, opening))
     if method != "nearest":
         check_method(method, bits, target_cost)
         raise OptionError("a plan has its codes: method compensated does not go with it")
@@ -261,9 +288,9 @@ def quantize(
         final = back.model
         skipped += back.skipped
         details["recalibration"] = dict(back.details)
-    return PassResult(
-        final, result.modified or final != loaded, tuple(skipped), result.plan, details
-    )
+    modified = result.modified or final != loaded
+    done = PassResult(final, modified, tuple(skipped), result.plan, details)
+    return store(with_opening(done, opening))
 
 
 def check_method(method: str, bits: int | None, target_cost: object) -> None:
@@ -277,25 +304,77 @@ def check_method(method: str, bits: int | None, target_cost: object) -> None:
         raise OptionError("say how to quantize: one of bits or target_cost")
 
 
+def convert(
+    model: Model, *, format: str, keep_opset: bool = False, opset: int | None = None
+) -> PassResult:
+    """Store a model whose weights lie on a grid in another format; it computes the same.
+
+    Its annotation, where it has one, is renewed: it speaks of stored types.
+
+    Args:
+        model: path or model.
+        format: a name in `onnx_esn.formats.FORMATS`.
+        keep_opset, opset: see `onnx_esn.passes.export.Export`.
+    """
+    loaded = opened_plain(model)
+    result = Export(format, keep_opset=keep_opset, opset=opset, strict=True)(loaded)
+    shapes = annotated_shapes(loaded)
+    return result if shapes is None else replace(result, model=Annotate(shapes)(result.model).model)
+
+
+def _stored(
+    storing: Storing,
+    images: CalibrationSet | None,
+    only: tuple[str, ...],
+    exclude: tuple[str, ...],
+    batch_size: int,
+    threads: int | None,
+    result: PassResult,
+) -> PassResult:
+    if storing.nothing:
+        return result
+    step = storing.step(images, only=only, exclude=exclude, batch_size=batch_size, threads=threads)
+    done = step(result.model)
+    skipped = tuple(dict.fromkeys((*result.skipped, *done.skipped)))
+    details = {**result.details, **done.details}
+    return replace(result, model=done.model, modified=True, skipped=skipped, details=details)
+
+
 def annotate(model: Model, *, input_shape: InputShape | None = None) -> PassResult:
     """Write costs into the metadata; see `onnx_esn.passes.annotation.Annotate`."""
     loaded = opened_plain(model)
     return Annotate(named_shapes(loaded, input_shape))(loaded)
 
 
-def write_model(model: onnx.ModelProto, path: str | os.PathLike[str], source: Model) -> Path:
+def write_model(
+    model: onnx.ModelProto,
+    path: str | os.PathLike[str],
+    source: Model,
+    *,
+    external_data: bool | None = None,
+) -> Path:
     """Write a result once onnxruntime has loaded it; nothing is left behind on failure.
 
     A model that onnxruntime could not load in the first place (custom operators) is only checked.
+
+    Args:
+        model: the result.
+        path: the target.
+        source: the model it was made from.
+        external_data: whether weights go to a file of their own, `<name>.data`; None: as the
+            source has it, where that is a path, and above 2 GiB.
 
     Raises:
         VerificationError: onnxruntime loads the source but not the result.
         OutputError: the file cannot be written.
     """
 
+    source = plain_source(source)
+
     def loads(written: Path) -> None:  # the file: to hand over bytes takes the model once more
         try:
-            Session(written)
+            loadable = runnable(model)
+            Session(written if loadable is model else loadable)
         except InferenceError as error:
             try:
                 Session(source if isinstance(source, onnx.ModelProto) else Path(source))
@@ -306,7 +385,9 @@ def write_model(model: onnx.ModelProto, path: str | os.PathLike[str], source: Mo
                 f"{path}: onnxruntime does not load the result, nothing was written: {why}"
             ) from error
 
-    return save_model(model, path, loads)
+    if external_data is None:
+        external_data = not isinstance(source, onnx.ModelProto) and has_data_outside(source)
+    return save_model(model, path, loads, external=external_data)
 
 
 def _changed(step: Pass, model: onnx.ModelProto) -> PassResult:

@@ -48,7 +48,10 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize(
     "verb",
-    ["inspect", "prune", "recalibrate", "quantize", "annotate", "compress", "evaluate", "sweep"],
+    [
+        *("inspect", "prune", "recalibrate", "quantize", "convert", "annotate"),
+        *("compress", "evaluate", "compare", "sweep"),
+    ],
 )
 def test_help_has_an_example(verb: str) -> None:
     text = run(verb, "--help").output

@@ -80,7 +80,7 @@ class Session:
             )
         except Exception as error:
             raise InferenceError(
-                f"onnxruntime cannot load {self.name}: {_first_line(error)}"
+                f"onnxruntime cannot load {self.name}: {_first_line(error)}{_hint(error)}"
             ) from error
         self.inputs = tuple(_spec(arg) for arg in self._session.get_inputs())
         self.outputs = tuple(_spec(arg) for arg in self._session.get_outputs())
@@ -175,6 +175,16 @@ def _spec(arg: Any) -> TensorSpec:
 def _dims(shape: Sequence[int | str | None]) -> Iterator[int | str | None]:
     for dim in shape:
         yield dim if isinstance(dim, str) or (isinstance(dim, int) and dim > 0) else None
+
+
+def _hint(error: Exception) -> str:
+    """What to do where a kernel is missing: bfloat16 has next to none."""
+    if "NOT_IMPLEMENTED" not in str(error) and "Could not find an implementation" not in str(error):
+        return ""
+    return (
+        "; its CPU provider does not have this operator in this type and version: what needs no "
+        "images works, for the rest convert the model to float32 first"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -20,6 +20,7 @@ from onnx_esn.calibration import (
     open_set,
 )
 from onnx_esn.errors import OptionError
+from onnx_esn.graph.model_source import ModelSource, plain_source
 
 from .comparison import Accuracy, Comparison, Evaluation, OutputAgreement
 from .costs import Costs, measure_costs
@@ -30,10 +31,10 @@ Model = onnx.ModelProto | str | os.PathLike[str]
 
 
 def evaluate(
-    models: Sequence[Model],
+    models: Sequence[ModelSource],
     images: Source,
     *,
-    reference: Model | None = None,
+    reference: ModelSource | None = None,
     recipe: str | Path | Recipe | None = None,
     labels: str | Path | npt.NDArray[Any] | None = None,
     batch_size: int = 64,
@@ -64,7 +65,12 @@ def evaluate(
         ImageSetError, RecipeError, LabelsError: the set does not fit; labels without class scores.
         ModelError, InferenceError: a model cannot be loaded or run.
     """
-    rows, titles, first = _arrange(models, reference, names)
+    plain = {id(m): plain_source(m) for m in (*models, reference) if m is not None}
+    rows, titles, first = _arrange(
+        [plain[id(m)] for m in models],
+        None if reference is None else plain[id(reference)],
+        names,
+    )
     loadable = [_loadable(model) for model in rows]
     sessions = [Session(model, threads=threads) for model in loadable]
     for title, session in zip(titles, sessions, strict=True):

@@ -9,7 +9,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from onnx_esn.graph.evaluate import evaluate_node
+from onnx_esn.graph.evaluate import evaluate_node, is_standard
+from onnx_esn.graph.quant_operators import is_quant
 from onnx_esn.graph.stored import constant_value
 
 Array = NDArray[np.generic]
@@ -53,7 +54,9 @@ class Constants:
                         self.producer[name] = node
 
     def _folds(self, node: onnx.NodeProto) -> bool:
-        if node.op_type in _NOT_CONSTANT or node.domain not in ("", "ai.onnx"):
+        if node.op_type in _NOT_CONSTANT:
+            return False
+        if not is_standard(node) and not is_quant(node):
             return False
         return all(not name or name in self for name in node.input)
 

@@ -19,13 +19,27 @@ from onnx.reference import ReferenceEvaluator
 from scipy import special
 
 from onnx_esn.graph.movement import slice_window
+from onnx_esn.graph.quant_operators import evaluate_quant, is_quant
 
 Array = NDArray[Any]
 Inputs = Sequence[Array | None]
 
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+
 
 class EvaluationError(Exception):
     """The node cannot be evaluated on these inputs."""
+
+
+def is_standard(node: onnx.NodeProto) -> bool:
+    """Whether the node means what the ONNX operator of its name does.
+
+    onnxruntime has a QuantizeLinear and a DequantizeLinear of its own: those of opset 21 (16 and
+    4 bits, blocks) for models of an older one.
+    """
+    return node.domain in ("", "ai.onnx") or (
+        node.domain == "com.microsoft" and node.op_type in QUANTIZERS
+    )
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -39,8 +53,10 @@ def evaluate_node(node: onnx.NodeProto, inputs: Inputs, opset: int) -> list[Arra
     Raises:
         EvaluationError: the operator is unknown to the evaluator or refuses the inputs.
     """
-    rule = _FAST.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    rule = _FAST.get(node.op_type) if is_standard(node) else None
     try:
+        if is_quant(node):
+            return [evaluate_quant(node.op_type, attributes(node), inputs)]
         if rule is not None:
             result = rule(attributes(node), inputs)
             if result is not None:
@@ -61,8 +77,9 @@ def _reference(node: onnx.NodeProto, inputs: Inputs, opset: int) -> list[Array]:
         [onnx.ValueInfoProto(name=n) for n in dict.fromkeys(names)],
         [onnx.ValueInfoProto(name=o) for o in node.output if o],
     )
-    if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+    if node.op_type in QUANTIZERS and is_standard(node):
         opset = max(opset, 21)  # the reference starts at 19; older versions are a subset
+        graph.node[0].domain = ""
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

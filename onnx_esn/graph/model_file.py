@@ -14,22 +14,24 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnx.external_data_helper import uses_external_data
 
 from onnx_esn.errors import ModelError, OutputError, VerificationError
+from onnx_esn.graph.external_data import write_with_data
+from onnx_esn.graph.model_source import ModelSource, plain_source
 from onnx_esn.graph.stored import taken_apart
 
 log = logging.getLogger(__name__)
-
-Source = onnx.ModelProto | str | os.PathLike[str]
 
 # protobuf refuses to serialise 2 GiB; leave room for the graph around the weights.
 _SINGLE_FILE_LIMIT = 2**31 - 2**24
 
 
-def load_model(source: Source) -> onnx.ModelProto:
+def load_model(source: ModelSource) -> onnx.ModelProto:
     """Load a model with its external data; a `ModelProto` is returned as it is.
 
     Raises:
-        ModelError: the file is missing, not an ONNX model, or its external data is incomplete.
+        ModelError: what is given is no model; the file is missing, not an ONNX model, or its
+            external data is incomplete.
     """
+    source = plain_source(source)
     if isinstance(source, onnx.ModelProto):
         return source
     path = Path(source)
@@ -76,15 +78,19 @@ def save_model(
     model: onnx.ModelProto,
     path: str | os.PathLike[str],
     check: Callable[[Path], None] = lambda written: None,
+    *,
+    external: bool = False,
 ) -> Path:
     """Write `model` beside its target, check what was written, then rename it into place.
 
-    Above 2 GiB the weights go to `<name>.data`, referred to by a relative path.
+    Above 2 GiB, or where it is asked for, the weights go to `<name>.data`, referred to by a
+    relative path.
 
     Args:
         model: the model.
         path: the target.
         check: looks at what was written; nothing is left behind if it raises.
+        external: write weights beside the model at any size.
 
     Raises:
         VerificationError: the written file does not pass the ONNX checker; the target is untouched.
@@ -92,12 +98,10 @@ def save_model(
     """
     data = f"{Path(path).name}.data"
     with _beside(path) as (target, written):
-        if _bytes(*taken_apart(model)) < _SINGLE_FILE_LIMIT:
+        if not external and _bytes(*taken_apart(model)) < _SINGLE_FILE_LIMIT:
             written.write_bytes(model.SerializeToString(deterministic=True))
         else:
-            copy = onnx.ModelProto()
-            copy.CopyFrom(model)
-            onnx.save(copy, written, save_as_external_data=True, location=data)
+            write_with_data(model, written, written.with_name(data))
         try:
             onnx.checker.check_model(written, full_check=False)
         except onnx.checker.ValidationError as error:

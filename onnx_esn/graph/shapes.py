@@ -23,7 +23,13 @@ from onnx import TensorProto, TypeProto, defs, helper, numpy_helper, shape_infer
 from onnx_esn.errors import OptionError
 from onnx_esn.graph.bodies import DOMAIN
 from onnx_esn.graph.constants import Constants, operator_sets
-from onnx_esn.graph.evaluate import EvaluationError, attributes, evaluate_node
+from onnx_esn.graph.evaluate import (
+    QUANTIZERS,
+    EvaluationError,
+    attributes,
+    evaluate_node,
+    is_standard,
+)
 from onnx_esn.graph.flow_types import flow_types
 from onnx_esn.graph.inputs import Shape as Shape
 from onnx_esn.graph.inputs import data_inputs as data_inputs
@@ -42,6 +48,7 @@ _SMALL = 8192
 _SHAPE_KEEPING = (
     *("GroupNormalization", "MeanVarianceNormalization"),
     *("BiasGelu", "FastGelu", "Gelu", "QuickGelu"),
+    *("Quant", "BipolarQuant"),  # of QONNX
 )
 # Their results have as many rows as the data asks for.
 COUNTING = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
@@ -211,8 +218,10 @@ def _infer_node(
     opsets: dict[str, int],
     imports: list[onnx.OperatorSetIdProto],
 ) -> dict[str, TypeProto]:
-    domain = "" if node.domain == "ai.onnx" else node.domain
+    domain = "" if is_standard(node) else node.domain
     version = opsets.get(domain)
+    if node.domain == "com.microsoft" and node.op_type in QUANTIZERS:
+        version = max(version or 0, 21)
     if version is None or not defs.has(node.op_type, version, domain):
         return {}
     schema = defs.get_schema(node.op_type, version, domain)
@@ -243,7 +252,7 @@ def _steers(value: Array) -> bool:
 
 
 def _follow_values(node: onnx.NodeProto, facts: Facts, opset: int) -> None:
-    if node.domain not in ("", "ai.onnx") or not node.output:
+    if not is_standard(node) or not node.output:
         return
     out = node.output[0]
     if node.op_type in ("Shape", "Size"):

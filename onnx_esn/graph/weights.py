@@ -1,7 +1,8 @@
 """The weight of a layer as it is stored: where, in what type, and the grid it may lie on.
 
 A weight can reach its layer through nodes that only move values (Transpose, Reshape) or change
-their type (Cast, DequantizeLinear); its cost in memory is that of the tensor at their far end.
+their type (Cast, DequantizeLinear with what completes it), or through a Quant of QONNX; its cost in
+memory is that of the tensor at their far end.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -18,7 +20,9 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import evaluate_node
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.number_formats import EPSILON, round_to
-from onnx_esn.numerics.esn import Integers, filter_bits
+from onnx_esn.graph.quant_operators import is_quant
+from onnx_esn.graph.quantized import read_integers
+from onnx_esn.numerics.esn import Integers, bits, filter_bits
 from onnx_esn.numerics.grid import detect_grid
 
 Floats = NDArray[np.float64]
@@ -40,6 +44,9 @@ class StoredWeight:
         codes: W_int (M, K) on that grid, else None.
         locked: why other values cannot be written to it, or "".
         quantizer: whose grid it is, a name in `QUANTIZERS`, or "" off the grid.
+        integers: what DequantizeLinear multiplies with the scales, q − zero point (M, K), where it
+            makes the weight and the values lie on no grid (−128 and what a zero point moves beyond
+            ±127 are on none, nor are filters with several scales); else None.
     """
 
     W: Floats
@@ -50,6 +57,16 @@ class StoredWeight:
     codes: Floats | None
     locked: str
     quantizer: str = ""
+    integers: Floats | None = None
+
+    @property
+    def counted(self) -> Floats | None:
+        """What bits are counted of: the codes, or else the integers; None of plain floats."""
+        return self.integers if self.codes is None else self.codes
+
+    def code_bits(self, x: npt.ArrayLike) -> Integers:
+        """Bits of each of the codes; of a stored integer at most those it is stored in."""
+        return bits(x) if self.type in EPSILON else np.minimum(bits(x), self.width)
 
     @property
     def type_name(self) -> str:
@@ -65,8 +82,8 @@ class StoredWeight:
     @property
     def filter_bits(self) -> Integers:
         """Bits (M,) of each filter: those of its largest code, or the stored width off the grid."""
-        if self.codes is not None:
-            return filter_bits(self.codes)
+        if self.counted is not None:
+            return filter_bits(self.counted, self.code_bits)
         return np.full(self.W.shape[0], self.width, dtype=np.int64)
 
 
@@ -87,12 +104,16 @@ def read_weight(layer: Layer, constants: Constants) -> StoredWeight:
     dequantized = [_type(n.input[0], constants) for n in path if n.op_type == "DequantizeLinear"]
     stored = min([types[0], *dequantized], key=type_width)
     # The coarsest type on the way is the one that rounded the values.
-    coarsest = max((t for t in types if t in EPSILON), key=EPSILON.__getitem__, default=None)
+    # Before what completes integers there are small ones and their halves, exact in any type.
+    last = next((i for i, n in enumerate(path) if n.op_type in ("Add", "Mul")), len(path))
+    rounding = types[1 : last + 2] if last < len(path) else types
+    coarsest = max((t for t in rounding if t in EPSILON), key=EPSILON.__getitem__, default=None)
     found = None if coarsest is None else detect_grid(W, EPSILON[coarsest])
     read = types[1] if path else types[0]
     lock = _lock(tensor, path, types, constants)
     if found is None or coarsest is None:
-        return StoredWeight(W, tensor, stored, read, None, None, lock)
+        integers = read_integers(layer, constants) if dequantized else None
+        return StoredWeight(W, tensor, stored, read, None, None, lock, integers=integers)
     step = _snapped(W, found.step, found.codes, coarsest)
     return StoredWeight(W, tensor, stored, read, step, found.codes, lock, found.quantizer)
 
@@ -128,11 +149,27 @@ def _path(name: str, constants: Constants) -> tuple[str, list[onnx.NodeProto]]:
     path: list[onnx.NodeProto] = []
     while name in constants.producer:
         node = constants.producer[name]
-        if node.op_type not in _MOVES and node.op_type not in _CONVERTS:
+        known = node.op_type in (*_MOVES, *_CONVERTS) or is_quant(node)
+        if not known and not _completes_integers(node, constants):
             break
         path.append(node)
         name = node.input[0]
     return name, path
+
+
+def _completes_integers(node: onnx.NodeProto, constants: Constants) -> bool:
+    """Whether a node adds to or multiplies what DequantizeLinear made of stored integers.
+
+    Half-integer codes are stored as integers with an Add of ½ behind, see `formats.qdq_forms`.
+    """
+    if node.op_type not in ("Add", "Mul"):
+        return False
+    while node.op_type in ("Add", "Mul", "Cast", *_MOVES):
+        before = constants.producer.get(node.input[0])
+        if before is None:
+            return False
+        node = before
+    return node.op_type == "DequantizeLinear"
 
 
 def _type(name: str, constants: Constants) -> int:
@@ -156,6 +193,9 @@ def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
 
 
 def _lock(tensor: str, path: list[onnx.NodeProto], types: list[int], constants: Constants) -> str:
+    quant = next((n.op_type for n in path if is_quant(n)), "")
+    if quant:
+        return f"its weights are quantized in the graph ({quant})"
     integer = next((n.op_type for n in path if n.op_type.endswith("Linear")), "")
     if integer or types[0] not in EPSILON:
         name = TensorProto.DataType.Name(types[0]).lower()
@@ -169,10 +209,12 @@ def _snapped(W: Floats, step: Floats, codes: Floats, data_type: int) -> Floats:
     """The steps, each replaced by a neighbour of the type's own that gives W to the last bit."""
     result: Floats = step.copy()
     near = round_to(step, data_type)
-    ulp = np.abs(near) * EPSILON[data_type]
-    open_rows = step > 0
-    for candidate in (near, round_to(near + ulp, data_type), round_to(near - ulp, data_type)):
-        exact = (round_to(candidate[:, None] * codes, data_type) == W).all(axis=1) & open_rows
-        result[exact] = candidate[exact]
-        open_rows &= ~exact
+    open_rows = np.flatnonzero(step > 0)
+    # Next to a number are those ¾ of its epsilon away, as rounded; ½ below a power of two.
+    for away in (0.0, 0.75, -0.75, -0.5):
+        candidate = round_to(near[open_rows] * (1 + away * EPSILON[data_type]), data_type)
+        product = round_to(candidate[:, None] * codes[open_rows], data_type)
+        exact = (product == W[open_rows]).all(axis=1)
+        result[open_rows[exact]] = candidate[exact]
+        open_rows = open_rows[~exact]
     return result

@@ -8,6 +8,7 @@ totals for people (`onnx_esn.total_…`).
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import onnx
@@ -72,15 +73,29 @@ class Annotate:
         return PassResult(result, result != model, skipped, details=details)
 
 
-def strip_annotation(model: onnx.ModelProto) -> bool:
+def strip_annotation(model: onnx.ModelProto, *, stored_bits: bool = True) -> bool:
     """Remove from a model, in place, what `Annotate` writes; True if there was anything.
 
     For passes that change the figures.
+
+    Args:
+        model: the model.
+        stored_bits: whether the true bits that format `qonnx` notes go too.
     """
-    found = metadata.remove(model, _MODEL_KEYS)
+    more = ("quant_bits",) if stored_bits else ()
+    found = metadata.remove(model, (*_MODEL_KEYS, *more))
     for node in model.graph.node:
-        found |= metadata.remove(node, _NODE_KEYS)
+        found |= metadata.remove(node, (*_NODE_KEYS, *more))
     return found
+
+
+def annotated_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]] | None:
+    """Input shapes that the model was annotated at; None where it is not annotated."""
+    try:
+        document = json.loads(metadata.read(model).get("inspection", "null"))
+        return {name: tuple(shape) for name, shape in document["input_shapes"].items()}
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return None
 
 
 def _annotate_nodes(model: onnx.ModelProto, inspection: Inspection) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from onnx_esn.budgets import Target
+from onnx_esn.graph.index_runs import unpacked
 from onnx_esn.passes.base import PassResult, copied
 from onnx_esn.passes.layer_costs import cost_target, total_cost
 from onnx_esn.passes.pruning import KEPT_KEY, Prune, RemoveZeroFilters
@@ -83,7 +84,7 @@ def _spread(
 ) -> QuantizationPlan:
     """The plan of the smaller model, with 0 bits for the filters it no longer has."""
     props = {p.key: p.value for p in small.metadata_props}
-    kept: dict[str, list[int]] = json.loads(props.get(KEPT_KEY, "{}"))
+    kept = {k: unpacked(v) for k, v in json.loads(props.get(KEPT_KEY, "{}")).items()}
     widths = {x.layer: len(x.bits) for x in first.layers}
     layers = []
     for x in plan.layers:

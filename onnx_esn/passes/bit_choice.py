@@ -121,7 +121,9 @@ def _settled(job: Job, bits: Integers, step: Floats, quantizer: Quantizer) -> Ch
     while True:
         # The weakest filters of a float16 layer can be too weak for their codes to stay apart.
         stored = quantized_values(job.weight, codes, step)
-        lost = (quantizer.encode(stored, step, bits) != codes).any(axis=1)
+        # What becomes 0 is encoded as half a step above it, but read as what no grid of these has.
+        gone = (stored == 0) & (codes != 0)
+        lost = (gone | (quantizer.encode(stored, step, bits) != codes)).any(axis=1)
         if not lost.any():
             break
         bits[lost] -= 1

@@ -154,8 +154,8 @@ def _blurred(job: Job, solver: Round, codes: Floats, step: Floats) -> npt.NDArra
     bits = filter_bits(codes)
     with np.errstate(over="ignore", invalid="ignore"):
         stored = quantized_values(job.weight, codes, step)
-        finite = np.isfinite(stored).all(axis=1)
-        again = solver.quantizer.encode(np.where(finite[:, None], stored, 0.0), step, bits)
+        finite = np.asarray(np.isfinite(stored).all(axis=1), np.bool_)
+        again: Floats = solver.quantizer.encode(np.where(finite[:, None], stored, 0.0), step, bits)
     # What becomes 0 is encoded as half a step above it, but read as what no such grid has.
     same = (again == codes) & ((stored != 0) | (codes == 0))
-    return np.asarray(~finite | ~same.all(axis=1))
+    return ~(finite & np.asarray(same.all(axis=1), np.bool_))

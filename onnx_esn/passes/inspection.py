@@ -10,18 +10,17 @@ filter they give
 and the same with c = 1 for memory. A layer off the mid-rise grid costs the width it is stored in
 (32, 16, 8 bits) for each weight, in ESN_d and in ESN'_d, all-zero filters included, because that is
 what is stored and multiplied. ESN_a has no meaning there: it counts amplitudes in steps of Δ, and
-such a layer has no Δ.
+such a layer has no Δ. Of a weight behind DequantizeLinear the integers less their zero point are
+the codes where no grid holds them, at no more bits than they are stored in.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-
-import onnx
 
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.model_file import initializer_bytes, load_model
+from onnx_esn.graph.model_source import ModelSource
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.graph.weights import StoredWeight, read_weight
 from onnx_esn.numerics.esn import esn_a, esn_d, esn_prime
@@ -44,7 +43,7 @@ __all__ = ["Inspection", "inspect", "total_cost", "total_macs"]
 
 
 def inspect(
-    model: onnx.ModelProto | str | os.PathLike[str],
+    model: ModelSource,
     *,
     input_shape: InputShape | None = None,
     groups: bool = True,
@@ -52,7 +51,7 @@ def inspect(
     """Return what a model costs.
 
     Args:
-        model: a model or the path of one.
+        model: a model (`onnx.ModelProto`, `onnx_ir.Model`) or the path of one.
         input_shape: shape of the input (with the batch), or shapes by name; needed where axes
             other than the batch are open.
         groups: whether to look for channel groups, the slow part.
@@ -89,8 +88,9 @@ def _layer(layer: Layer, weight: StoredWeight) -> LayerInspection:
     K = weight.W.shape[1]
     c = None if per_filter is None or not K else per_filter / K
     # What one MAC per weight, or one per stored weight, costs.
-    digital = float(K * bits.sum()) if weight.codes is None else esn_d(weight.codes)
-    analogue = None if weight.codes is None else esn_a(weight.codes)
+    codes = weight.counted
+    digital = float(K * bits.sum()) if codes is None else esn_d(codes, width=weight.code_bits)
+    analogue = None if codes is None else esn_a(codes)
     out = layer.output_shape
     return LayerInspection(
         name=layer.name,
@@ -108,7 +108,7 @@ def _layer(layer: Layer, weight: StoredWeight) -> LayerInspection:
         parameters=layer.parameters,
         storage=weight.type_name,
         storage_bits=weight.width,
-        quantized=weight.codes is not None,
+        quantized=codes is not None,
         bits=dict(sorted(count.items())),
         filter_bits=tuple(int(b) for b in bits),
         esn_a=None if c is None or analogue is None else c * analogue,

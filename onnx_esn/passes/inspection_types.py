@@ -31,7 +31,7 @@ class LayerInspection:
         parameters: number of weights, without bias.
         storage: type that its weights are stored in.
         storage_bits: width of that type.
-        quantized: whether its weights lie on a mid-rise grid.
+        quantized: whether its weights lie on a grid, or are stored as integers.
         bits: number of filters by bits; all of them at `storage_bits` where not quantized.
         filter_bits: bits of each filter (in the JSON document only as `bits`).
         esn_a: Σ c·W_int², c = MACs per weight; None where not quantized.
@@ -72,7 +72,7 @@ class Totals:
 
     Attributes:
         layers: number of layers.
-        quantized_layers: how many of them lie on a mid-rise grid.
+        quantized_layers: how many of them lie on a grid, or are stored as integers.
         macs: MACs for one sample, over the layers where they are known; a weight that two layers
             share counts twice …
         parameters: … and here once.

@@ -19,6 +19,7 @@ from onnx_esn.calibration.point_moments import Point
 from onnx_esn.errors import ModelError, OptionError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
+from onnx_esn.graph.index_runs import unpacked
 from onnx_esn.graph.norms.points import NormPoint, find_norm_points
 from onnx_esn.passes.base import Skipped
 
@@ -107,7 +108,9 @@ def kept_channels(model: onnx.ModelProto) -> Mapping[str, Indices]:
     """By node: which filters of the original a pruned model has left; raises `ModelError`."""
     text = next((p.value for p in model.metadata_props if p.key == KEPT_KEY), "{}")
     try:
-        return {str(k): np.asarray(v, dtype=np.int64) for k, v in json.loads(text).items()}
+        return {
+            str(k): np.asarray(unpacked(v), dtype=np.int64) for k, v in json.loads(text).items()
+        }
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"the metadata entry {KEPT_KEY} is damaged: {error}") from error
 

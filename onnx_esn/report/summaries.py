@@ -8,7 +8,7 @@ from typing import Any
 
 from onnx_esn.passes.base import PassResult
 from onnx_esn.report.layout import count
-from onnx_esn.report.numbers import percent, si
+from onnx_esn.report.numbers import percent, si, size
 
 RESULT_SCHEMA = "onnx-esn/result/1"
 
@@ -98,13 +98,50 @@ def annotate_summary(details: Mapping[str, Any]) -> str:
     return f"annotated {details['annotated']} layers"
 
 
+def format_lines(details: Mapping[str, Any]) -> list[str]:
+    """Format, bytes, what the layers became; then what else was done."""
+    written = details["format"]
+    before, after = written["bytes_before"], written["bytes_after"]
+    line = f"format {written['name']}: {size(before)} → {size(after)}"
+    if written["forms"]:
+        forms = ", ".join(f"{n} {form}" for form, n in written["forms"].items())
+        line += f"; {count(len(written['layers']), 'layer')}: {forms}"
+    return [line, *written["notes"]]
+
+
+def format_summary(details: Mapping[str, Any]) -> str:
+    """The first of these lines."""
+    return format_lines(details)[0]
+
+
+def integer_summary(details: Mapping[str, Any]) -> str:
+    """Activations, layers on integers, bytes."""
+    done = details["integers"]
+    whole, left = len(done["integer_layers"]), len(done["float_layers"])
+    line = f"activations {done['activations']} ({done['calibrator']})"
+    line += f": {whole} of {count(whole + left, 'layer')} on integers"
+    if done["rounded_filters"]:
+        filters = sum(done["rounded_filters"].values())
+        line += f"; {count(filters, 'filter')} rounded to int8"
+    return f"{line}; {size(done['bytes_before'])} → {size(done['bytes_after'])}"
+
+
+def requantize_summary(details: Mapping[str, Any]) -> str:
+    """How many layers."""
+    return f"turned the weights of {details['opened_layers']} quantized layers back to floats"
+
+
 SUMMARIES = {
+    "requantize": requantize_summary,
     "prune": prune_summary,
     "quantize": quantize_summary,
     "recalibrate": recalibrate_summary,
     "annotate": annotate_summary,
     "remove zero filters": zero_summary,
     "refit": refit_summary,
+    "export": format_summary,
+    "convert": format_summary,
+    "quantize activations": integer_summary,
 }
 
 
@@ -117,6 +154,10 @@ def summary(verb: str, result: PassResult) -> list[str]:
             lines.append(refit_summary(result.details))
     if verb == "quantize":
         lines += trial_lines(result.details)
+    if "format" in result.details:
+        lines += format_lines(result.details)[int(verb in ("export", "convert")) :]
+    if "integers" in result.details and verb == "quantize":
+        lines.append(integer_summary(result.details))
     if "recalibration" in result.details:
         lines.append(recalibrate_summary(result.details["recalibration"]))
     return lines

@@ -14,6 +14,7 @@ import onnx
 from onnx_esn.calibration import Recipe, Source, input_specs, open_set
 from onnx_esn.errors import BudgetError, OperationError, OptionError, OutputError
 from onnx_esn.graph.model_file import load_model
+from onnx_esn.graph.model_source import ModelSource, plain_source
 from onnx_esn.passes.esn_metrics import measure_esn
 from onnx_esn.pipeline import compress as compress_model
 
@@ -29,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 
 def sweep(
-    model: onnx.ModelProto | str | os.PathLike[str],
+    model: ModelSource,
     images: Source,
     out_dir: str | os.PathLike[str],
     *,
@@ -105,6 +106,7 @@ def sweep(
         targets = TARGETS if targets is None else targets
         methods = tuple(METHODS) if methods is None else methods
         check_methods(methods, targets, more)
+    model = plain_source(model)
     loaded = load_model(model)
     sizes = more.get("input_shape")
     before = measure_esn(loaded, input_shape=sizes)

@@ -101,7 +101,7 @@ def check_verbs(seed):
     before = model.SerializeToString()
     sizes = [sizes_of_run(model, k) for k in (0, 1)]
     pruned = onnx_esn.prune(model, ratio=0.5).model
-    quantized = onnx_esn.quantize(pruned, bits=4, input_shape=sizes[0]).model
+    quantized = onnx_esn.quantize(pruned, bits=4, input_shape=sizes[0], requantize=True).model
     annotated = onnx_esn.annotate(quantized, input_shape=sizes[0]).model
     onnx_esn.inspect(annotated, input_shape=sizes[0])
     for made in (pruned, quantized, annotated):

@@ -90,9 +90,9 @@ def test_integers_behind_dequantize_cost_their_width():
     q = np.random.default_rng(0).integers(-128, 127, (4, 3, 3, 3)).astype(np.int8)
     tensors = {"W": q, "scale": np.full(4, 0.01, np.float32), "zero": np.zeros(4, np.int8)}
     (layer,) = inspect(graph(nodes, {"x": ["N", 3, 5, 5]}, tensors)).layers
-    assert (layer.storage, layer.bits, layer.quantized) == ("int8", {8: 4}, False)
+    assert (layer.storage, layer.bits, layer.quantized) == ("int8", {8: 4}, True)
     assert layer.esn_prime == 8 * layer.macs
-    assert layer.esn_a is None
+    assert layer.esn_a == 9 * (q.astype(np.int64) ** 2).sum()
 
 
 def test_a_shared_weight_is_stored_once():

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.propagation import align, along
 from onnx_esn.graph.channels.rules import NARY, UNARY
-from onnx_esn.graph.evaluate import EvaluationError, attributes, evaluate_node
+from onnx_esn.graph.evaluate import QUANTIZERS, EvaluationError, attributes, evaluate_node
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.movement import MOVES, Move, MovementError, expand, move
+from onnx_esn.graph.quantized import quantize_values
 from onnx_esn.graph.window import padding_share, tap_coverage
 
 Floats = NDArray[np.float64]
@@ -94,7 +95,7 @@ class _Walk:
             self.found[out] = self._pool(node)
         elif node.op_type == "ReduceMean":
             self.found[out] = self._reduce(node)
-        elif node.op_type in UNARY or node.op_type in NARY:
+        elif node.op_type in UNARY or node.op_type in NARY or node.op_type in QUANTIZERS:
             self._elementwise(node)
 
     def _layer(self, node: onnx.NodeProto, layer: Layer) -> Expectation:
@@ -296,4 +297,6 @@ class _Walk:
                 inputs.append(value.reshape(()) if value.size == 1 else value)
             else:
                 inputs.append(self._evaluate(i, root, x))
+        if self.makers[name].op_type in QUANTIZERS:
+            return quantize_values(self.makers[name], inputs)
         return np.asarray(evaluate_node(self.makers[name], inputs, self.opset)[0], np.float64)

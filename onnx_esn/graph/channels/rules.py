@@ -11,7 +11,9 @@ from onnx_esn.graph.channels import rules_movement as moving
 from onnx_esn.graph.channels import rules_picking as picking
 from onnx_esn.graph.channels.propagation import Rule
 from onnx_esn.graph.channels.rules_einsum import einsum
+from onnx_esn.graph.evaluate import QUANTIZERS
 from onnx_esn.graph.movement import MOVES
+from onnx_esn.graph.quant_operators import DOMAIN as QONNX
 
 UNARY = (
     "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Ceil", "Celu", "Cos",
@@ -49,7 +51,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("LRN", "MeanVarianceNormalization"), mixing.local_response),
     **dict.fromkeys(("BatchNormalization", "InstanceNormalization"), per.per_channel),
     "GroupNormalization": per.group_norm,
-    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), per.quantize_linear),
+    **dict.fromkeys(QUANTIZERS, per.quantize_linear),
+    **dict.fromkeys((f"com.microsoft.{op}" for op in QUANTIZERS), per.quantize_linear),
     **dict.fromkeys(("RNN", "GRU", "LSTM"), contraction.recurrent),
     "Conv": contraction.conv,
     "ConvTranspose": contraction.conv_transpose,
@@ -63,5 +66,6 @@ RULES: dict[str, Rule] = {
     "GatherElements": picking.gather_elements,
     "ScatterElements": picking.scatter_elements,
     **dict.fromkeys(RUNTIME, per.elementwise),
+    **{f"{QONNX}.{op}": per.elementwise for op in ("Quant", "BipolarQuant")},
     **{f"{DOMAIN}.{op}": rule for op, rule in flow.FLOW.items()},
 }

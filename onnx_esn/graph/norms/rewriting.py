@@ -18,7 +18,7 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.hoisting import captured
 from onnx_esn.graph.norms.points import BIAS, MEAN, VAR, NormPoint
-from onnx_esn.graph.number_formats import EPSILON
+from onnx_esn.graph.number_formats import EPSILON, round_to
 from onnx_esn.graph.readers import read_places
 from onnx_esn.graph.shapes import describe
 from onnx_esn.numerics.grid import detect_grid
@@ -169,11 +169,13 @@ _SLOTS = {BIAS: "bias", MEAN: "running_mean", VAR: "running_var"}
 def _scaled(rows: Floats, scale: Floats, dtype: np.dtype[np.generic]) -> Floats:
     """Scale filters (C, K) by (C,). On a grid the step takes the factor, so that weights are
     rounded once and the codes stay readable."""
-    precision = EPSILON.get(helper.np_dtype_to_tensor_dtype(dtype))
-    grid = None if precision is None else detect_grid(rows, precision)
+    kind = helper.np_dtype_to_tensor_dtype(dtype)
+    grid = detect_grid(rows, EPSILON[kind]) if kind in EPSILON else None
     if grid is None:
         return rows * scale[:, None]
-    return (grid.step * scale)[:, None] * grid.codes
+    # A step in the stored type: formats that store it then give these weights to the last bit.
+    step = round_to(grid.step * scale, kind)
+    return np.asarray(step[:, None] * grid.codes)
 
 
 def _cast(value: Array, dtype: np.dtype[np.generic]) -> Array:

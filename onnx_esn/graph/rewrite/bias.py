@@ -1,4 +1,7 @@
-"""Add to the bias of a layer, giving it one where it has none."""
+"""Add to the bias of a layer, giving it one where it has none.
+
+A bias of 32-bit integers stays one, so the layer stays one for integer kernels.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import helper
 
+from onnx_esn.graph.quantized import spread
 from onnx_esn.graph.rewrite.surgery import Edit, edit
 
 Floats = NDArray[np.float64]
@@ -60,6 +64,8 @@ def _add(session: Edit, node: gs.Node, delta: BiasDelta) -> None:
     dtype = helper.tensor_dtype_to_np_dtype(delta.type)
     old = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
     scale = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
+    if scale and old is not None and _add_to_integers(session, node, delta, scale):
+        return
     if node.op in ("MatMul", "Einsum") or (old is not None and not isinstance(old, gs.Constant)):
         # There is no bias, or it is computed: add behind.
         value = delta.laid().astype(dtype)
@@ -76,3 +82,47 @@ def _add(session: Edit, node: gs.Node, delta: BiasDelta) -> None:
     while len(node.inputs) < 3:
         node.inputs.append(bias)
     node.inputs[2] = bias
+
+
+def _add_to_integers(session: Edit, node: gs.Node, delta: BiasDelta, scale: float) -> bool:
+    """Add to a bias that is stored as 32-bit integers and dequantized; False where it is not.
+
+    Rounded to the bias's own step, that of the integer products it is added to: anything behind the
+    layer would keep runtimes from its integer kernel.
+    """
+    old = node.inputs[2]
+    maker = old.inputs[0] if old.inputs else None
+    if maker is None or maker.op != "DequantizeLinear" or maker.attrs.get("block_size", 0):
+        return False
+    if not all(isinstance(i, gs.Constant) for i in maker.inputs):
+        return False
+    integers, step = maker.inputs[0].values, np.asarray(maker.inputs[1].values, np.float64)
+    if integers.dtype != np.int32 or not (step > 0).all() or _moved(maker):
+        return False
+    step = spread(step, integers.shape, maker.attrs.get("axis", 1), maker.attrs)
+    values = (delta.laid() if node.op == "Gemm" else delta.values) / scale
+    total = np.rint(integers + values / step)
+    if total.shape != integers.shape or np.abs(total).max(initial=0.0) >= 2.0**31:
+        return False
+    bias = session.constant(f"{node.outputs[0].name}_bias", total.astype(np.int32))
+    if len(old.outputs) == 1 and all(o is not old for o in session.graph.outputs):
+        maker.inputs[0] = bias
+        return True
+    out = gs.Variable(session.unused(f"{bias.name}_float"), dtype=old.dtype, shape=old.shape)
+    copy = gs.Node(
+        op=maker.op,
+        name=out.name,
+        domain=maker.domain,
+        attrs=dict(maker.attrs),
+        inputs=[bias, *maker.inputs[1:]],
+        outputs=[out],
+    )
+    nodes = session.graph.nodes
+    nodes.insert(next(i for i, n in enumerate(nodes) if n is node), copy)
+    node.inputs[2] = out
+    return True
+
+
+def _moved(maker: gs.Node) -> bool:
+    """Whether its zero point, of which the integers are counted, is another number than 0."""
+    return len(maker.inputs) > 2 and bool(np.any(maker.inputs[2].values))

@@ -1,7 +1,8 @@
 """The record a pruned model carries of which original filters each layer has left.
 
-A JSON object in the model's metadata, ``{node name: [indices]}``, a line for each layer and
-BatchNormalization that lost some, so that the model can be compared with the one it came from.
+A JSON object in the model's metadata, ``{node name: [indices]}`` (long runs as ``"first-last"``),
+with a line for each layer and BatchNormalization that lost some, so that the model can be compared
+with the one it came from.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import onnx
 from onnx_esn.graph import metadata
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.labels import Mask
+from onnx_esn.graph.index_runs import packed, unpacked
 
 KEPT_KEY = "onnx_esn.kept"
 _NAME = KEPT_KEY.removeprefix(metadata.PREFIX)
@@ -37,12 +39,13 @@ def record_kept(analysis: Analysis, model: onnx.ModelProto, removed: Mask) -> No
             if len(before) != labels.size:
                 before = range(labels.size)  # not this layer's: another tool renamed nodes
             kept[name] = [int(before[int(i)]) for i in np.flatnonzero(~removed[labels])]
-    metadata.replace(model, {_NAME: json.dumps(kept, sort_keys=True)})
+    short = {name: packed(indices) for name, indices in kept.items()}
+    metadata.replace(model, {_NAME: json.dumps(short, sort_keys=True, separators=(",", ":"))})
 
 
 def _earlier(model: onnx.ModelProto) -> dict[str, list[int] | range]:
     try:
         found = json.loads(metadata.read(model).get(_NAME, "{}"))
-        return {str(k): [int(i) for i in v] for k, v in found.items()}
+        return {str(k): unpacked(v) for k, v in found.items()}
     except (ValueError, TypeError, AttributeError):
         return {}  # damaged: as good as none

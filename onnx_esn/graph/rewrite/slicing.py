@@ -21,6 +21,7 @@ from onnx_esn.graph.channels.labels import Labels, Mask, line
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.hoisting import captured
+from onnx_esn.graph.quant_operators import is_quant
 from onnx_esn.graph.rewrite.filling import Filling, without
 from onnx_esn.graph.rewrite.filling import Removed as Removed
 from onnx_esn.graph.stored import add_initializer, constant_value
@@ -128,7 +129,24 @@ def _push(constants: Constants, node: onnx.NodeProto, cut: Removed) -> dict[int,
         return {0: {perm[axis]: gone for axis, gone in cut.items()}}
     if node.op_type in ("DequantizeLinear", "QuantizeLinear"):
         return _push_scales(constants, node, cut)
+    if is_quant(node):
+        return _push_operands(constants, node, cut)
     return None
+
+
+def _push_operands(constants: Constants, node: onnx.NodeProto, cut: Removed) -> dict[int, Removed]:
+    """The operands of a Quant lose what they have along the axes that are cut."""
+    rank = len(constants.shape(node.input[0]))
+    result = {0: cut}
+    for slot in range(1, len(node.input)):
+        shape = constants.shape(node.input[slot])
+        ahead = rank - len(shape)
+        result[slot] = {
+            axis - ahead: gone
+            for axis, gone in cut.items()
+            if axis >= ahead and shape[axis - ahead] > 1
+        }
+    return result
 
 
 def _push_scales(

@@ -104,7 +104,8 @@ def edit(model: onnx.ModelProto, *, owned: bool = False) -> Iterator[Edit]:
     except Exception as error:  # GraphSurgeon raises whatever it trips over
         raise OperationError(f"GraphSurgeon cannot import the model: {error}") from error
     session = Edit(graph, model)
-    yield session
+    with _quiet():
+        yield session
     try:
         with _quiet():
             exported = gs.export_onnx(graph, do_type_check=False)

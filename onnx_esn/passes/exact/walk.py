@@ -21,7 +21,12 @@ from onnx import helper
 
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.propagation import align
-from onnx_esn.graph.evaluate import EvaluationError, attributes, evaluate_node
+from onnx_esn.graph.evaluate import (
+    EvaluationError,
+    attributes,
+    evaluate_node,
+    is_standard,
+)
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.movement import MovementError
 from onnx_esn.graph.number_formats import EPSILON, round_to
@@ -175,7 +180,7 @@ def number_values(analysis: Analysis, rules: dict[str, Rule]) -> Walk:
         made = [o for o in node.output if o in labels]
         if not made:
             continue
-        rule = rules.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        rule = rules.get(node.op_type) if is_standard(node) else None
         try:
             if rule is not None:
                 with np.errstate(all="ignore"), warnings.catch_warnings():

@@ -1,0 +1,67 @@
+"""How far the outputs of two models are from each other, batch by batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_esn.calibration import CalibrationSet, Session, iterate_outputs
+from onnx_esn.evaluation.accumulation import AgreementSum
+from onnx_esn.evaluation.comparison import OutputAgreement
+from onnx_esn.numerics.agreement import divergence
+
+Array = npt.NDArray[Any]
+
+
+def output_agreements(
+    sessions: tuple[Session, Session],
+    sets: tuple[CalibrationSet, CalibrationSet],
+    names: Mapping[str, str],
+    batch_size: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[tuple[OutputAgreement, ...], float]:
+    """Agreement of each output, and the divergence of all.
+
+    Only class scores are kept for all samples (their divergence has one temperature for all);
+    everything else is summed up.
+
+    Args:
+        sessions, sets: the models, and the same samples for each.
+        names: the second model's name of each output of the first.
+        batch_size: samples at once.
+        progress: called with the samples done and their total.
+
+    Raises:
+        InferenceError: a model does not run, or gives NaN.
+    """
+    sums = {name: AgreementSum(name) for name in names}
+    scores: dict[str, list[tuple[Array, Array]]] = {name: [] for name in names}
+    first = iterate_outputs(sessions[0], sets[0], batch_size, list(names), progress)
+    second = iterate_outputs(sessions[1], sets[1], batch_size, list(names.values()))
+    for mine, theirs in zip(first, second, strict=True):
+        for name, other in names.items():
+            sums[name].add(mine[name], theirs[other])
+            if _few(mine[name]):
+                scores[name].append((mine[name], theirs[other]))
+    results = tuple(total.result() for total in sums.values())
+    terms = [_divergence(result, scores[result.output]) for result in results]
+    return results, float(np.mean(terms))
+
+
+def _few(output: Array) -> bool:
+    """Whether an output has class scores, (N, C[, 1, …])."""
+    return output.ndim >= 2 and output.shape[1] >= 2 and all(n == 1 for n in output.shape[2:])
+
+
+def _divergence(result: OutputAgreement, scores: Sequence[tuple[Array, Array]]) -> float:
+    figures = result.agreement
+    if figures is None:
+        return math.inf
+    if figures.kl is None:
+        return figures.normalized_error
+    refs, cands = (np.concatenate(parts) for parts in zip(*scores, strict=True))
+    return divergence({result.output: refs}, {result.output: cands})

@@ -1,0 +1,112 @@
+"""The last step of `quantize` and `compress`: how the result is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import onnx
+
+from onnx_esn.calibration import CalibrationSet
+from onnx_esn.errors import OptionError
+from onnx_esn.formats.activations_grid import KINDS
+from onnx_esn.formats.storage import file_bytes
+from onnx_esn.passes.activations import QuantizeActivations
+from onnx_esn.passes.base import PassResult
+from onnx_esn.passes.export import Export
+
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Storing:
+    """Write the weights in a format, or quantize the activations too, which implies `qdq`.
+
+    Attributes:
+        format, keep_opset, opset: see `Export`.
+        activations: kind of `QuantizeActivations`, or "none".
+        calibrator: see there.
+
+    Raises:
+        OptionError: an option is unknown, or two contradict each other.
+    """
+
+    format: str = "fake"
+    keep_opset: bool = False
+    opset: int | None = None
+    activations: str = NONE
+    calibrator: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.activations == NONE:
+            if self.calibrator is not None:
+                raise OptionError("a calibrator goes with activations (--activations)")
+            self._export()
+            return
+        if self.activations not in KINDS:
+            known = ", ".join((NONE, *KINDS))
+            raise OptionError(f"activations {self.activations!r} are not known; there are: {known}")
+        if self.format == "qonnx":
+            raise OptionError("activations are stored as QDQ: leave --format out, or give qdq")
+        if self.opset is not None:
+            raise OptionError("with --activations the operator set follows: leave --opset out")
+
+    @property
+    def nothing(self) -> bool:
+        """Whether the model stays as it is."""
+        return self.format == "fake" and self.activations == NONE
+
+    def check(self, images: object) -> None:
+        """Raise `OptionError` where images are needed and there are none."""
+        if self.activations != NONE and images is None:
+            raise OptionError("--activations needs images, to see how large they get (--images)")
+
+    def step(
+        self,
+        images: CalibrationSet | None,
+        *,
+        only: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
+        batch_size: int = 64,
+        threads: int | None = None,
+    ) -> Export | _Activations:
+        """The pass.
+
+        Args:
+            images: the calibration set; only activations need it.
+            only, exclude: patterns: which layers are quantized.
+            batch_size, threads: for the images.
+        """
+        if self.activations == NONE:
+            return self._export()
+        assert images is not None
+        return _Activations(
+            QuantizeActivations(
+                images,
+                kind=self.activations,
+                calibrator=self.calibrator,
+                only=only,
+                exclude=exclude,
+                keep_opset=self.keep_opset,
+                batch_size=batch_size,
+                threads=threads,
+            )
+        )
+
+    def _export(self) -> Export:
+        return Export(self.format, keep_opset=self.keep_opset, opset=self.opset)
+
+
+@dataclass(frozen=True)
+class _Activations:
+    """`QuantizeActivations`, which also says what the file weighs."""
+
+    quantize: QuantizeActivations
+
+    def __call__(self, model: onnx.ModelProto) -> PassResult:
+        result = self.quantize(model)
+        details = {
+            **result.details,
+            "bytes_before": file_bytes(model),
+            "bytes_after": file_bytes(result.model),
+        }
+        return replace(result, details={"integers": details})
