@@ -1,9 +1,9 @@
 """onnx-esn: make exported ONNX CNNs cheap without labels, training code or a framework.
 
-The verbs are functions: `inspect`, `prune`, `recalibrate`, `quantize`, `convert`, `annotate`,
-`compress`, `evaluate`, `compare`, `sweep`. The pass objects behind them are `Prune`, `Recalibrate`,
-`Quantize`, `QuantizeActivations`, `Export`, `Annotate` and `Sequential`. Everything is imported on
-first use.
+The verbs are functions: `inspect`, `prune`, `recalibrate`, `quantize`, `convert`, `equalize`,
+`annotate`, `compress`, `evaluate`, `compare`, `sweep`. The pass objects behind them are `Prune`,
+`Recalibrate`, `Quantize`, `QuantizeActivations`, `Export`, `Annotate` and `Sequential`. Everything
+is imported on first use.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from onnx_esn.search.sweep import sweep as sweep
     from onnx_esn.verbs import annotate as annotate
     from onnx_esn.verbs import convert as convert
+    from onnx_esn.verbs import equalize as equalize
     from onnx_esn.verbs import prune as prune
     from onnx_esn.verbs import quantize as quantize
     from onnx_esn.verbs import recalibrate as recalibrate
@@ -64,6 +65,7 @@ _HOME = {
     "annotate": "verbs",
     "compress": "pipeline",
     "convert": "verbs",
+    "equalize": "verbs",
     "prune": "verbs",
     "quantize": "verbs",
     "recalibrate": "verbs",

@@ -162,6 +162,27 @@ def convert(
     finish(out, "convert", result, model, output, external_data=external_data)
 
 
+@command("equalize model.onnx -o even.onnx --across all")
+@options.model_argument
+@options.output_option
+@click.option(
+    "--across",
+    default="homogeneous",
+    show_default=True,
+    type=click.Choice(["homogeneous", "all"]),
+    help="Operators that scales pass; all: Clip(0, c) too, for one more operator each.",
+)
+@options.shape_option
+def equalize(out: Output, model: Path, output: Path, **given: Any) -> None:
+    """Scale channels so that few bits fit more of their weights; same outputs."""
+    from onnx_esn import verbs
+
+    source = open_model(model, output)
+    result = verbs.equalize(source, **given)
+    del source  # as large as the file
+    finish(out, "equalize", result, model, output)
+
+
 @command("annotate model.onnx -o annotated.onnx")
 @options.model_argument
 @options.output_option

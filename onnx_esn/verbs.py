@@ -24,6 +24,7 @@ from onnx_esn.passes.annotation import Annotate, annotated_shapes, strip_annotat
 from onnx_esn.passes.base import Pass, PassResult
 from onnx_esn.passes.bit_budget import QuantizeToBudget
 from onnx_esn.passes.compensated import CompensatedQuantization
+from onnx_esn.passes.equalization import Equalize
 from onnx_esn.passes.export import Export, runnable
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
@@ -338,6 +339,20 @@ def _stored(
     skipped = tuple(dict.fromkeys((*result.skipped, *done.skipped)))
     details = {**result.details, **done.details}
     return replace(result, model=done.model, modified=True, skipped=skipped, details=details)
+
+
+def equalize(
+    model: Model, *, across: str = "homogeneous", input_shape: InputShape | None = None
+) -> PassResult:
+    """Scale channels so that few bits fit more of their weights; the outputs stay what they are.
+
+    Args:
+        model: path or model.
+        across, input_shape: see `onnx_esn.passes.equalization.Equalize`.
+    """
+    loaded = opened_plain(model)
+    step = Equalize(across=across, input_shape=named_shapes(loaded, input_shape))
+    return _changed(step, loaded)
 
 
 def annotate(model: Model, *, input_shape: InputShape | None = None) -> PassResult:

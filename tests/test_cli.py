@@ -49,7 +49,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(
     "verb",
     [
-        *("inspect", "prune", "recalibrate", "quantize", "convert", "annotate"),
+        *("inspect", "prune", "recalibrate", "quantize", "equalize", "convert", "annotate"),
         *("compress", "evaluate", "compare", "sweep"),
     ],
 )

@@ -93,6 +93,12 @@ def recalibrate_summary(details: Mapping[str, Any]) -> str:
     return f"{line}; {details.get('gate', '')}".rstrip("; ")
 
 
+def equalize_summary(details: Mapping[str, Any]) -> str:
+    """How many channels."""
+    scaled, locked = details["scaled_channels"], details["locked_channels"]
+    return f"scaled {scaled} of {count(scaled + locked, 'channel')}"
+
+
 def annotate_summary(details: Mapping[str, Any]) -> str:
     """How many layers."""
     return f"annotated {details['annotated']} layers"
@@ -137,6 +143,7 @@ SUMMARIES = {
     "quantize": quantize_summary,
     "recalibrate": recalibrate_summary,
     "annotate": annotate_summary,
+    "equalize": equalize_summary,
     "remove zero filters": zero_summary,
     "refit": refit_summary,
     "export": format_summary,
