@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -30,3 +32,12 @@ def pytest_collection_modifyitems(items):
             continue
         if MODELS[name].build.__module__.removeprefix("tests.models_") in RARE:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def _logs_untouched():
+    """Commands that run in this process, fixtures included, set up the package's logger: undo it."""
+    logger = logging.getLogger("onnx_esn")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
