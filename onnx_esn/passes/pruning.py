@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -14,13 +13,19 @@ from numpy.typing import NDArray
 
 from onnx_esn.budgets import Target, parse_target
 from onnx_esn.calibration import CalibrationSet
-from onnx_esn.errors import OptionError, VerificationError
-from onnx_esn.graph.channels.groups import Analysis, analyse, analyse_again
+from onnx_esn.errors import OptionError
+from onnx_esn.graph.channels.groups import Analysis, analyse
 from onnx_esn.graph.channels.labels import Mask
 from onnx_esn.graph.rewrite.kept import KEPT_KEY as KEPT_KEY
-from onnx_esn.graph.rewrite.rewriting import RewriteError, Rewritten, rewrite
 from onnx_esn.passes.absorption import MODES, consumed_tensors, fold_constants, varying_labels
+from onnx_esn.passes.allocation.channel_choice import (
+    channel_losses,
+    class_losses,
+    classes_to_target,
+)
+from onnx_esn.passes.allocation.joint import Losses
 from onnx_esn.passes.base import PassResult
+from onnx_esn.passes.consistent_rewriting import rewrite_or_lock
 from onnx_esn.passes.measuring import measure_channels
 from onnx_esn.passes.pruning_replay import replay
 from onnx_esn.passes.pruning_result import joined, pruning_result
@@ -32,16 +37,12 @@ from onnx_esn.passes.pruning_scores import (
 )
 from onnx_esn.passes.pruning_selection import MacCounter, Selector
 from onnx_esn.passes.pruning_widths import check_widths
-from onnx_esn.passes.steering import Locks, group_ratios, locked_layers
+from onnx_esn.passes.steering import group_ratios, locked_layers
 from onnx_esn.plans import PruningPlan, PruningRatios, load_pruning
-
-if TYPE_CHECKING:
-    from onnx_esn.passes.allocation.joint import Losses
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
-_TRIES = 200
 RECONSTRUCTION = "reconstruction"
 
 
@@ -184,8 +185,6 @@ class Prune:
         if isinstance(known, Mapping):
             score, filters = class_scores(analysis, self.criterion, known)
         else:
-            from onnx_esn.passes.allocation.channel_choice import class_losses, classes_to_target
-
             if target is not None and self.scope != "layer":
                 return classes_to_target(known, analysis, macs, self.round_to, self.min_width)
             score, filters = class_losses(known, analysis), class_scores(analysis, "l1-norm")[1]
@@ -202,8 +201,6 @@ class Prune:
     ) -> Mapping[str, Floats] | Losses:
         """What the criterion takes from images: variances of outputs, or losses."""
         if self.criterion == RECONSTRUCTION:
-            from onnx_esn.passes.allocation.channel_choice import channel_losses
-
             if self.images is None:
                 raise OptionError("criterion reconstruction needs images (--images)")
             return channel_losses(
@@ -256,31 +253,6 @@ def _zero_classes(analysis: Analysis) -> Mask:
     score, filters = class_scores(analysis, "l1-norm")
     score = np.where(score == 0, 0.0, np.inf)
     return Selector(analysis, score, filters, "global", 1).by_ratio(1.0)
-
-
-def rewrite_or_lock(
-    analysis: Analysis, locks: Locks, choose: Callable[[Analysis], Mask]
-) -> tuple[Analysis, Mask, Rewritten]:
-    """Choose classes and rewrite; where the graph cannot follow, lock those labels, choose again.
-
-    Args:
-        analysis: the labelled model.
-        locks: labels to lock from the start.
-        choose: per class, whether it goes, by the analysis with all locks.
-
-    Returns:
-        The analysis with all locks, per label whether it goes, and the rewritten model.
-    """
-    locks = list(locks)
-    for _ in range(_TRIES):
-        analysis = analyse_again(analysis, locks) if locks else analysis
-        removed = analysis.removed_labels(choose(analysis))
-        try:
-            return analysis, removed, rewrite(analysis, removed)
-        except RewriteError as error:
-            log.info("locked: %s", "; ".join(reason for _, reason in error.locks))
-            locks += error.locks
-    raise VerificationError(f"no consistent way to prune this graph after {_TRIES} attempts")
 
 
 def _among(what: str, value: str, allowed: Mapping[str, object] | Sequence[str]) -> None:

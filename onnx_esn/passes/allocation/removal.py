@@ -12,8 +12,8 @@ from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.labels import Mask
 from onnx_esn.passes.absorption import consumed_tensors, fold_constants
 from onnx_esn.passes.base import PassResult
+from onnx_esn.passes.consistent_rewriting import rewrite_or_lock
 from onnx_esn.passes.layerwise.input_moments import InputMoments
-from onnx_esn.passes.pruning import rewrite_or_lock
 from onnx_esn.passes.pruning_result import pruning_result
 
 Indices = npt.NDArray[np.int64]
