@@ -133,7 +133,7 @@ def open_model(model: Path, *outputs: Path | None, plan: Path | None = None) -> 
             raise OptionError(f"{output}: its folder does not exist; create it first")
         if output.exists() and model.exists() and output.samefile(model):
             raise OptionError(f"{output}: is the input itself; write to another file")
-    return opened(model)
+    return opened(model, outside=True)
 
 
 def finish(

@@ -192,6 +192,7 @@ def compress(
             exclude=exclude,
             round_to=round_to,
             min_width=min_width,
+            most_bits=storing.most_bits(quantizer),
             reference=opened,
             cost_of=source,
             quantizer=quantizer,

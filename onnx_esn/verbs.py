@@ -16,7 +16,7 @@ import onnx
 from onnx_esn.calibration import CalibrationSet, Recipe, Session, Source, input_specs, open_set
 from onnx_esn.errors import InferenceError, OptionError, VerificationError
 from onnx_esn.graph.external_data import has_data_outside
-from onnx_esn.graph.model_file import check_model, load_model, save_model
+from onnx_esn.graph.model_file import check_model, initializer_bytes, load_model, save_model
 from onnx_esn.graph.model_source import ModelSource, plain_source, source_name
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.absorption import ON_AVERAGE
@@ -37,6 +37,7 @@ from onnx_esn.plans import PruningPlan, PruningRatios, QuantizationPlan, load_pr
 
 log = logging.getLogger(__name__)
 
+_LARGE = 1 << 28  # bytes
 METHODS = ("compensated", "nearest")
 
 Model = ModelSource
@@ -44,10 +45,10 @@ Progress = Callable[[str, int, int], None]
 InputShape = Sequence[int] | Mapping[str, Sequence[int]]
 
 
-def opened(model: Model) -> onnx.ModelProto:
-    """Load a model and check it; raises `ModelError`."""
+def opened(model: Model, *, outside: bool = False) -> onnx.ModelProto:
+    """Load a model and check it; `outside`: see `load_model`; raises `ModelError`."""
     source = plain_source(model)
-    loaded = load_model(source)
+    loaded = load_model(source, outside=outside)
     check_model(loaded, source_name(source))
     return loaded
 
@@ -242,6 +243,7 @@ def quantize(
                 effort=effort,
                 only=tuple(only),
                 exclude=tuple(exclude),
+                most_bits=storing.most_bits(quantizer),
                 reference=towards,
                 cost_of=cost_of,
                 quantizer=quantizer,
@@ -389,7 +391,8 @@ def write_model(
     def loads(written: Path) -> None:  # the file: to hand over bytes takes the model once more
         try:
             loadable = runnable(model)
-            Session(written if loadable is model else loadable)
+            # A large model would be held once more, laid out for its kernels.
+            Session(written if loadable is model else loadable, lean=_is_large(model))
         except InferenceError as error:
             try:
                 Session(source if isinstance(source, onnx.ModelProto) else Path(source))
@@ -403,6 +406,10 @@ def write_model(
     if external_data is None:
         external_data = not isinstance(source, onnx.ModelProto) and has_data_outside(source)
     return save_model(model, path, loads, external=external_data)
+
+
+def _is_large(model: onnx.ModelProto) -> bool:
+    return initializer_bytes(model) > _LARGE
 
 
 def _changed(step: Pass, model: onnx.ModelProto) -> PassResult:

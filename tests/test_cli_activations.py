@@ -54,6 +54,15 @@ def test_compress_says_what_became_of_the_activations(tmp_path: Path) -> None:
     assert any(p.key == "onnx_esn.inspection" for p in model.metadata_props)
 
 
+def test_a_budget_gives_no_bits_that_int8_cannot_hold() -> None:
+    options = {"target_cost": "15%", "images": IMAGES, "effort": "fast"}
+    free = inspect(quantize(MODEL, **options).model).layers
+    assert max(max(x.filter_bits) for x in free) == 8
+    done = quantize(MODEL, **options, activations="uint8")
+    assert done.details["integers"]["rounded_filters"] == {}
+    assert max(max(x.filter_bits) for x in inspect(done.model).layers) == 7
+
+
 def test_excluded_layers_stay_float(tmp_path: Path) -> None:
     model = onnx.load(MODEL)
     last = inspect(model).layers[-1].name

@@ -18,7 +18,7 @@ LAYERS = [
     {"formats"},
     {"graph", "calibration"},
     {"numerics"},
-    {"plans", "budgets"},
+    {"plans", "budgets", "outside"},
     {"errors"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx
 
 from onnx_esn.errors import InferenceError, ModelError
+from onnx_esn.outside import as_in_folder, brought_inside, folders, is_outside
 
 from .exposure import expose
 from .tensor_spec import TensorSpec, input_specs
@@ -37,6 +38,8 @@ class Session:
             part of the model that they need is loaded.
         threads: threads for one operator; None leaves the choice to onnxruntime.
         optimize: False runs the graph as it is written, without fusing operators.
+        lean: take as little memory as loading can: no operator fused, no weight laid out anew. To
+            see whether a model loads, not to run it often.
         shared_memory: take memory from one pool of the process, for sessions that follow each
             other: fresh memory from the system costs more than the arithmetic on it.
 
@@ -54,6 +57,7 @@ class Session:
         threads: int | None = None,
         optimize: bool = True,
         shared_memory: bool = False,
+        lean: bool = False,
     ) -> None:
         import onnxruntime as ort
 
@@ -63,7 +67,10 @@ class Session:
         options.intra_op_num_threads = threads or 0
         # Idle threads that spin would take the cores from decoding and from other sessions.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        if not optimize:
+        if lean:
+            options.add_session_config_entry("session.disable_prepacking", "1")
+            options.enable_cpu_mem_arena = False
+        if lean or not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if shared_memory:
             _register_pool()
@@ -109,7 +116,8 @@ class Session:
         """What onnxruntime loads, and the folder of its external data."""
         if isinstance(model, onnx.ModelProto):
             if any(
-                onnx.external_data_helper.uses_external_data(t) for t in model.graph.initializer
+                onnx.external_data_helper.uses_external_data(t) and not is_outside(t)
+                for t in model.graph.initializer
             ):
                 raise ModelError(
                     "weights of the model are in an external file that was not loaded; pass the "
@@ -129,10 +137,15 @@ class Session:
         return payload, folder or path.parent
 
     def _serialize(self, model: onnx.ModelProto) -> tuple[bytes | str, Path | None]:
+        places = folders(model.graph.initializer)
+        if len(places) > 1:
+            model = brought_inside(model)
+        elif places:
+            model = as_in_folder(model)
         try:
             payload = model.SerializeToString()
             if len(payload) <= PROTO_LIMIT:
-                return payload, None
+                return payload, next(iter(places), None) if len(places) == 1 else None
         except Exception:  # which one depends on protobuf's version; saving will tell
             pass
         folder = Path(tempfile.mkdtemp(prefix="onnx-esn-"))

@@ -24,6 +24,7 @@ from onnx_esn.graph.weights import (
     read_weight,
 )
 from onnx_esn.numerics.midrise import decode
+from onnx_esn.outside import forget_place
 
 _OPTIONAL_INPUTS = 4  # before this IR version every initializer is an input of the graph too
 
@@ -121,6 +122,7 @@ def _own_tensor(
 def _overwrite(tensor: onnx.TensorProto, raw: bytes) -> None:
     for name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
         tensor.ClearField(name)
+    forget_place(tensor)
     tensor.raw_data = raw
 
 

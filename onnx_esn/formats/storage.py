@@ -11,6 +11,7 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.hoisting import renamed
 from onnx_esn.graph.stored import is_heavy, stand_in, taken_apart, without_values
 from onnx_esn.graph.unread import drop, left_behind, reads
+from onnx_esn.outside import stored_bytes
 
 _LARGE = 1 << 28  # bytes
 _APART = 4  # from this IR version on an initializer need not be an input
@@ -114,5 +115,5 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 def file_bytes(model: onnx.ModelProto) -> int:
     """Bytes of a model as a file; nearly, for a large one: protobuf writes it out to measure."""
     light, large = taken_apart(model)
-    size = int(light.ByteSize()) + sum(int(tensor.ByteSize()) for tensor in large)
+    size = int(light.ByteSize()) + sum(stored_bytes(tensor) for tensor in large)
     return int(model.ByteSize()) if size < _LARGE else size

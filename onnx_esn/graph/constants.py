@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from onnx_esn.graph.evaluate import evaluate_node, is_standard
 from onnx_esn.graph.quant_operators import is_quant
 from onnx_esn.graph.stored import constant_value
+from onnx_esn.outside import tensor_values
 
 Array = NDArray[np.generic]
 
@@ -87,7 +87,7 @@ class Constants:
         if name in self._values:
             return self._values[name]
         if name in self.initializers:
-            value = numpy_helper.to_array(self.initializers[name])
+            value = tensor_values(self.initializers[name])
             if value.size <= _KEPT:  # large ones are read again rather than held twice
                 self._values[name] = value
             return value

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from onnx_esn.graph.stored import without_stored
+from onnx_esn.outside import is_outside, tensor_values
 
 _LEAST = 1024  # bytes of a tensor that is worth an entry
 # Where tensors begin: on a cache line, large ones on a page, so that they can be mapped to memory.
@@ -54,8 +56,10 @@ def has_data_outside(path: str | os.PathLike[str]) -> bool:
     return any(uses_external_data(tensor) for tensor in model.graph.initializer)
 
 
-def _raw(tensor: onnx.TensorProto) -> bytes | None:
+def _raw(tensor: onnx.TensorProto) -> bytes | memoryview | None:
     """The bytes of a tensor that is to be written outside; None for one that stays."""
+    if is_outside(tensor):
+        return tensor_values(tensor).reshape(-1).view(np.uint8).data
     if tensor.ByteSize() < _LEAST or tensor.data_type == TensorProto.STRING:
         return None
     if tensor.HasField("raw_data"):

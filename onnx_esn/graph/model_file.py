@@ -17,6 +17,13 @@ from onnx_esn.errors import ModelError, OutputError, VerificationError
 from onnx_esn.graph.external_data import write_with_data
 from onnx_esn.graph.model_source import ModelSource, plain_source
 from onnx_esn.graph.stored import taken_apart
+from onnx_esn.outside import (
+    any_outside,
+    brought_inside,
+    is_outside,
+    leave_outside,
+    stored_bytes,
+)
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +31,12 @@ log = logging.getLogger(__name__)
 _SINGLE_FILE_LIMIT = 2**31 - 2**24
 
 
-def load_model(source: ModelSource) -> onnx.ModelProto:
+def load_model(source: ModelSource, *, outside: bool = False) -> onnx.ModelProto:
     """Load a model with its external data; a `ModelProto` is returned as it is.
+
+    Args:
+        source: path or model.
+        outside: leave large external weights in their file, see `graph.outside`.
 
     Raises:
         ModelError: what is given is no model; the file is missing, not an ONNX model, or its
@@ -40,7 +51,9 @@ def load_model(source: ModelSource) -> onnx.ModelProto:
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=not outside)
+        if outside:
+            leave_outside(model, path.parent)
     except DecodeError as error:
         raise ModelError(
             f"{path}: not an ONNX model, or a truncated one ({_first_line(error)}); export it again"
@@ -68,7 +81,7 @@ def check_model(model: onnx.ModelProto, name: str) -> None:
         light, large = taken_apart(model)
         if _bytes(light, large) < _SINGLE_FILE_LIMIT:
             onnx.checker.check_model(light, full_check=False)
-            for tensor in large:
+            for tensor in (t for t in large if not is_outside(t)):
                 onnx.checker.check_tensor(tensor)
     except onnx.checker.ValidationError as error:
         raise ModelError(f"{name}: invalid ONNX model: {_first_line(error)}") from error
@@ -98,6 +111,10 @@ def save_model(
     """
     data = f"{Path(path).name}.data"
     with _beside(path) as (target, written):
+        if not external and any_outside(model):
+            total = sum(stored_bytes(t) for t in model.graph.initializer)
+            external = total >= _SINGLE_FILE_LIMIT
+            model = model if external else brought_inside(model)
         if not external and _bytes(*taken_apart(model)) < _SINGLE_FILE_LIMIT:
             written.write_bytes(model.SerializeToString(deterministic=True))
         else:
@@ -133,7 +150,11 @@ def write_bytes(content: bytes, path: str | os.PathLike[str]) -> Path:
 
 def initializer_bytes(model: onnx.ModelProto) -> int:
     """Bytes of all initializers as stored (external data included once loaded)."""
-    return sum(t.ByteSize() for t in model.graph.initializer if not uses_external_data(t))
+    return sum(
+        stored_bytes(t)
+        for t in model.graph.initializer
+        if is_outside(t) or not uses_external_data(t)
+    )
 
 
 def _bytes(light: onnx.ModelProto, large: Sequence[onnx.TensorProto]) -> int:

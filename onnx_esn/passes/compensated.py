@@ -11,6 +11,7 @@ import onnx
 from onnx_esn.budgets import Target, parse_target
 from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import OptionError
+from onnx_esn.numerics.midrise import MAX_BITS
 from onnx_esn.numerics.quantizers import MID_RISE
 from onnx_esn.passes.allocation.trials import TrialOptions, check_effort, compress_to
 from onnx_esn.passes.base import PassResult
@@ -41,6 +42,7 @@ class CompensatedQuantization:
         only, exclude, round_to, min_width: see `Prune`; patterns also say what is quantized.
         reference: the float model whose outputs are wanted; None: the input model.
         cost_of: the model that a percentage refers to; None: the input model.
+        most_bits: no filter gets more of a budget.
         quantizer: name of the grid.
         input_shape: sizes of dynamic axes, by input.
         walk: how to gather statistics.
@@ -55,6 +57,7 @@ class CompensatedQuantization:
     exclude: tuple[str, ...] = ()
     round_to: int = 1
     min_width: int = 1
+    most_bits: int = MAX_BITS
     reference: onnx.ModelProto | None = None
     cost_of: onnx.ModelProto | None = None
     quantizer: str = MID_RISE.name
@@ -142,6 +145,7 @@ class CompensatedQuantization:
             exclude=self.exclude,
             round_to=self.round_to,
             min_width=self.min_width,
+            most_bits=self.most_bits,
             quantizer=self.quantizer,
             input_shape=self.input_shape,
             walk=self.walk,

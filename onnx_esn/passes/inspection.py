@@ -60,7 +60,7 @@ def inspect(
         OptionError: the shape does not fit, or is missing.
         ModelError: the model cannot be read.
     """
-    proto = standard_form(load_model(model))
+    proto = standard_form(load_model(model, outside=True))
     view = measured_view(proto, input_shape)
     layers, tensors = [], []
     for layer in view.layers:

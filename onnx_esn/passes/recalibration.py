@@ -78,7 +78,7 @@ class Recalibrate:
             VerificationError: a statistic is NaN or infinite; names the layer.
             OperationError: the model does not run, or not in stages.
         """
-        reference = None if self.reference is None else load_model(self.reference)
+        reference = None if self.reference is None else load_model(self.reference, outside=True)
         method = self._method(reference)
         points, pairs, skipped = choose_points(model, reference, method)
         images = open_set(self.images, input_specs(model), recipe=self.recipe)

@@ -10,6 +10,8 @@ from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import OptionError
 from onnx_esn.formats.activations_grid import KINDS
 from onnx_esn.formats.storage import file_bytes
+from onnx_esn.numerics.midrise import MAX_BITS
+from onnx_esn.numerics.quantizers import MID_RISE
 from onnx_esn.passes.activations import QuantizeActivations
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.export import Export
@@ -54,6 +56,11 @@ class Storing:
     def nothing(self) -> bool:
         """Whether the model stays as it is."""
         return self.format == "fake" and self.activations == NONE
+
+    def most_bits(self, quantizer: str) -> int:
+        """Bits that a filter can have without being rounded again when it is stored."""
+        narrow = self.activations in ("uint8", "int8") and quantizer == MID_RISE.name
+        return MAX_BITS - 1 if narrow else MAX_BITS
 
     def check(self, images: object) -> None:
         """Raise `OptionError` where images are needed and there are none."""

@@ -97,7 +97,7 @@ def compare(
     a, b = plain_source(a), plain_source(b)
     titles = unique_names([a, b], names or (None, None))
     sizes = [_bytes(m) for m in (a, b)]
-    models = [load_model(m) for m in (a, b)]
+    models = [load_model(m, outside=True) for m in (a, b)]
     for model, title in zip(models, titles, strict=True):
         check_model(model, title)
     samples = None

@@ -154,6 +154,7 @@ def decide(
     prune_scale: float = 1.0,
     round_to: int = 1,
     min_width: int = 1,
+    most_bits: int = MAX_BITS,
     quantizer: Quantizer = MID_RISE,
 ) -> Decision:
     """Widths and bits of least expected loss within a budget.
@@ -164,12 +165,13 @@ def decide(
         bits: the same bits for every filter; only widths are chosen.
         prune_scale: what a channel's loss counts against a bit's; infinite: no pruning.
         round_to, min_width: limits of the widths of groups.
+        most_bits: no filter gets more.
         quantizer: the grid.
 
     Raises:
         BudgetError: the budget is below the smallest cost that can be reached.
     """
-    costs, names, fixed = _costs(losses, quantizer, uniform=bits is not None)
+    costs, names, fixed = _costs(losses, quantizer, most_bits, uniform=bits is not None)
     curves = losses.curves if np.isfinite(prune_scale) else ()
     found = allocate(
         costs,
@@ -188,7 +190,7 @@ def decide(
 
 
 def _costs(
-    losses: Losses, quantizer: Quantizer, *, uniform: bool
+    losses: Losses, quantizer: Quantizer, most_bits: int, *, uniform: bool
 ) -> tuple[list[LayerCost], list[str], float]:
     """The layers to allocate, their names, and what all others cost."""
     analysis = losses.analysis
@@ -222,7 +224,7 @@ def _costs(
             loss[:, 0] = np.where(loss[:, 0] > 0, np.inf, 0.0)
         if not uniform:
             loss[:, 1 : quantizer.least_bits] = np.where(loss[:, :1] > 0, np.inf, 0.0)
-        loss[:, job.most_bits + 1 :] = np.inf
+        loss[:, min(job.most_bits, most_bits) + 1 :] = np.inf
         costs.append(LayerCost(unit, filters, inputs, loss))
         names.append(layer.name)
     return costs, names, fixed

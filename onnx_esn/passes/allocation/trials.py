@@ -20,6 +20,7 @@ import onnx
 
 from onnx_esn.calibration import CalibrationSet, input_specs
 from onnx_esn.errors import BudgetError, OptionError
+from onnx_esn.numerics.midrise import MAX_BITS
 from onnx_esn.numerics.quantizers import MID_RISE, QUANTIZERS
 from onnx_esn.passes.allocation.bit_plan import bit_plan
 from onnx_esn.passes.allocation.joint import Decision, Losses, decide, measure_losses
@@ -97,6 +98,7 @@ class TrialOptions:
         bits: the same bits for every filter, so that only widths are chosen.
         prune: whether channels may go.
         only, exclude, round_to, min_width: see `Prune`.
+        most_bits: no filter gets more, where bits are to be decided.
         quantizer: name of the grid.
         input_shape: sizes of dynamic axes.
         walk: how to gather statistics.
@@ -109,6 +111,7 @@ class TrialOptions:
     exclude: tuple[str, ...] = ()
     round_to: int = 1
     min_width: int = 1
+    most_bits: int = MAX_BITS
     quantizer: str = MID_RISE.name
     input_shape: InputShape | None = None
     walk: WalkOptions = field(default_factory=WalkOptions)
@@ -215,6 +218,7 @@ class _Search:
                     prune_scale=scale,
                     round_to=self.options.round_to,
                     min_width=self.options.min_width,
+                    most_bits=self.options.most_bits if self.options.bits is None else MAX_BITS,
                     quantizer=QUANTIZERS[self.options.quantizer],
                 )
             except BudgetError as error:  # without pruning, say

@@ -17,6 +17,8 @@ from onnx_esn.passes.layerwise.statistics import WalkOptions
 # Samples of a layer, within which `WalkOptions.per_weight` asks for some.
 FEWEST, MOST = 4096, 32768
 _BYTES = 1 << 30  # of all layers' outputs together
+# Inputs d of a filter whose d × d moments are kept; memory grows with d², time with d³.
+MOST_INPUTS = 5120
 
 
 def find_plain_layers(model: onnx.ModelProto) -> list[Layer]:
@@ -39,6 +41,9 @@ def follow(
         geometry = find_geometry(model, layer)
         if isinstance(geometry, str):
             skipped.append(Skipped(layer.name, geometry))
+        elif geometry.features > MOST_INPUTS:
+            reason = f"its filters have {geometry.features} inputs, more than the {MOST_INPUTS} of"
+            skipped.append(Skipped(layer.name, f"{reason} which moments are kept"))
         elif geometry.data not in reached:
             skipped.append(Skipped(layer.name, "its input is constant"))
         elif layer.bias and layer.bias not in constants:

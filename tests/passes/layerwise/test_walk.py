@@ -474,3 +474,14 @@ def test_values_beyond_half_precision_name_the_layer() -> None:
 
     with pytest.raises(VerificationError, match="b: the correction is not finite in float16"):
         walk(model, model, some_images(model), solver, ["a", "b"])
+
+
+def test_too_many_inputs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Gemm behind a large map: its moments would take gigabytes, and hours."""
+    monkeypatch.setattr("onnx_esn.passes.layerwise.following.MOST_INPUTS", 40)
+    net = Net(3, 6, 6)
+    y = net.conv(net.conv("x", 3, 4, name="a"), 4, 6, name="b")
+    model = net.model(net.conv(y, 6, 4, name="c"))
+    found, reasons = solve(model, model, some_images(model))
+    assert found.keys() == {"a", "b"}
+    assert "54 inputs" in reasons["c"]

@@ -1,0 +1,130 @@
+"""Weights that stay in their file until they are asked for: every verb gives what it gave."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from onnx.external_data_helper import uses_external_data
+
+import onnx_esn
+from onnx_esn import outside
+from onnx_esn.calibration import Session
+from onnx_esn.errors import ModelError
+from onnx_esn.graph.external_data import write_with_data
+from onnx_esn.graph.model_file import initializer_bytes, load_model, save_model
+from tests.net import Net
+
+
+@pytest.fixture(autouse=True)
+def small_ones_too(monkeypatch):
+    monkeypatch.setattr(outside, "_LEAST", 1 << 14)
+
+
+@pytest.fixture(params=[np.float32, np.float16], ids=lambda kind: np.dtype(kind).name)
+def path(request, tmp_path):
+    """A model whose two large weights are in a file beside it; the small one is too."""
+    net = Net(3, 8, 8, dtype=request.param)
+    y = net.relu(net.conv(net.relu(net.conv("x", 3, 8)), 8, 128))
+    model = net.model(net.gemm(net.op("Flatten", y), 128 * 64, 5))
+    path = tmp_path / "m.onnx"
+    write_with_data(model, path, tmp_path / "m.onnx.data")
+    return path
+
+
+def left(model):
+    return [t.name for t in model.graph.initializer if outside.is_outside(t)]
+
+
+def test_only_large_matrices_are_left_outside(path):
+    inside, lean = load_model(path), load_model(path, outside=True)
+    assert len(left(lean)) == 2
+    assert left(inside) == []
+    for a, b in zip(inside.graph.initializer, lean.graph.initializer, strict=True):
+        np.testing.assert_array_equal(numpy_helper.to_array(a), outside.tensor_values(b))
+        if b.name not in left(lean):
+            assert not uses_external_data(b)
+    assert initializer_bytes(inside) <= initializer_bytes(lean) < 1.1 * initializer_bytes(inside)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda m: onnx_esn.prune(m, ratio=0.3),
+        lambda m: onnx_esn.prune(m, exact=True),
+        lambda m: onnx_esn.quantize(m, bits=3),
+        lambda m: onnx_esn.quantize(m, target_cost="10%"),
+        lambda m: onnx_esn.quantize(m, bits=4, format="qdq"),
+        lambda m: onnx_esn.annotate(m),
+    ],
+    ids=["prune", "exact", "bits", "budget", "qdq", "annotate"],
+)
+def test_verbs_give_the_same(path, tmp_path, verb):
+    expected, found = (verb(load_model(path, outside=o)).model for o in (False, True))
+    assert outside.brought_inside(found).graph.node == expected.graph.node
+    save_model(expected, tmp_path / "expected.onnx", external=True)
+    save_model(found, tmp_path / "found.onnx", external=True)
+    a, b = (onnx.load(tmp_path / f"{name}.onnx") for name in ("expected", "found"))
+    for x, y in zip(a.graph.initializer, b.graph.initializer, strict=True):
+        assert (x.name, x.data_type, x.dims) == (y.name, y.data_type, y.dims)
+        np.testing.assert_array_equal(numpy_helper.to_array(x), numpy_helper.to_array(y))
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_what_is_written_names_its_own_file_only(path, tmp_path, external):
+    lean = load_model(path, outside=True)
+    (tmp_path / "out").mkdir()
+    written = save_model(lean, tmp_path / "out" / "n.onnx", external=external)
+    stored = onnx.load(written, load_external_data=False).graph.initializer
+    keys = {(e.key, e.value) for t in stored for e in t.external_data if e.key != "offset"}
+    assert {k for k, _ in keys} == ({"location", "length"} if external else set())
+    assert {v for k, v in keys if k == "location"} == ({"n.onnx.data"} if external else set())
+    assert (
+        sorted(p.name for p in written.parent.iterdir())
+        == ["n.onnx", "n.onnx.data"][: 1 + external]
+    )
+    values = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+    for tensor in onnx.load(written).graph.initializer:
+        np.testing.assert_array_equal(numpy_helper.to_array(tensor), values[tensor.name])
+
+
+def test_sessions_read_them(path):
+    lean = load_model(path, outside=True)
+    kind = (
+        np.float32
+        if onnx.TensorProto.DataType.Name(lean.graph.initializer[0].data_type) == "FLOAT"
+        else np.float16
+    )
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(kind)
+    expected = Session(path).run({"x": x})
+    for options in ({}, {"lean": True}, {"outputs": [lean.graph.output[0].name]}):
+        found = Session(lean, **options).run({"x": x})
+        for name, value in expected.items():
+            np.testing.assert_allclose(
+                found[name], value, rtol=1e-3 if kind == np.float16 else 1e-5
+            )
+
+
+def test_models_with_weights_in_two_folders_run(path, tmp_path):
+    lean = load_model(path, outside=True)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "m.onnx.data").write_bytes((tmp_path / "m.onnx.data").read_bytes())
+    tensor = next(t for t in lean.graph.initializer if outside.is_outside(t))
+    next(e for e in tensor.external_data if e.key == "basepath").value = str(other)
+    assert len(outside.folders(lean.graph.initializer)) == 2
+    assert Session(lean).outputs == Session(path).outputs
+
+
+def test_a_file_that_is_gone_or_short_is_named(path, tmp_path):
+    lean = load_model(path, outside=True)
+    data = tmp_path / "m.onnx.data"
+    data.write_bytes(data.read_bytes()[:5000])
+    with pytest.raises(ModelError, match=r"m\.onnx\.data: too short for the weight"):
+        load_model(path, outside=True)
+    data.unlink()
+    with pytest.raises(ModelError, match=r"m\.onnx\.data: no such file"):
+        onnx_esn.quantize(lean, bits=3)
+    with pytest.raises(ModelError, match=r"m\.onnx"):
+        load_model(path, outside=True)
