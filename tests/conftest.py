@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _logs_untouched():
-    """Undo what commands that ran in this process, for fixtures too, did to the package's logger."""
+    """Undo what commands that ran in this process did to the package's logger."""
     logger = logging.getLogger("onnx_esn")
     logger.handlers.clear()
     logger.setLevel(logging.NOTSET)

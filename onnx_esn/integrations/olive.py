@@ -140,6 +140,8 @@ def _quantizing() -> Params:
         "method": _param(str, "compensated, or nearest."),
         "effort": _param(str, "fast, balanced or thorough, for target_cost."),
         "format": _param(str, "fake: floats on the grid. qdq: integers. qonnx: Quant nodes."),
+        "activations": _param(str, "none, uint8, int8 or int16: integers between layers too."),
+        "calibrator": _param(str, "minmax, percentile or entropy, for activations."),
         "keep_opset": _param(bool, "Refuse formats that need a newer operator set."),
     }
 

@@ -36,7 +36,7 @@ class CrossMoments:
         count: n.
         x_mean: (G, d).
         y_mean: (G, m).
-        xx: Σ centred x xᵀ, (G, d, d).
+        xx: Σ centred x xᵀ, (G, d, d); in single precision where many are held at once.
         yx: Σ centred y xᵀ, (G, m, d).
         yy: Σ centred y², (G, m).
     """
@@ -44,14 +44,14 @@ class CrossMoments:
     count: int
     x_mean: Floats
     y_mean: Floats
-    xx: Floats
+    xx: npt.NDArray[np.floating]
     yx: Floats
     yy: Floats
 
     @property
     def H(self) -> Floats:  # noqa: N802
         """Covariance of the inputs (G, d, d)."""
-        return self.xx / max(self.count, 1)
+        return np.asarray(self.xx, np.float64) / max(self.count, 1)
 
     @property
     def C(self) -> Floats:  # noqa: N802

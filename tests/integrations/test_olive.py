@@ -110,9 +110,10 @@ def test_before_one_of_olives_own_passes(small, tmp_path):
     assert onnx.TensorProto.FLOAT16 in types
 
 
-def test_a_pass_gives_what_the_function_gives(small, tmp_path):
+@pytest.mark.parametrize("stored", [{"format": "qdq"}, {"activations": "uint8"}])
+def test_a_pass_gives_what_the_function_gives(small, tmp_path, stored):
     images = str(tmp_path / "x.npy")
-    options = {"bits": 3, "images": images, "format": "qdq"}
+    options = {"bits": 3, "images": images, **stored}
     written = made(passes.OnnxEsnQuantize, small, tmp_path, **options)
     assert onnx.load(written.model_path) == onnx_esn.quantize(small, **options).model
 

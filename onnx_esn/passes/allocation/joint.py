@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +118,7 @@ def measure_losses(
     names = [x.name for x in view.layers]
     seen = observe(model, images, names, options)
     moments = input_moments(model, seen)
+    seen = replace(seen, halves={})  # as large as what was made of them
     weights, prober = dict.fromkeys(names, 1.0), None
     if passes > 0:
         probes = len(moments) + (2 * len(analysis.groups) if prune else 0)

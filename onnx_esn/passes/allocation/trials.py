@@ -39,6 +39,8 @@ Samples = npt.NDArray[np.intp]
 NO_PRUNING = math.inf
 JUDGED = 0.2  # share of the images that judges
 LEAST_TO_JUDGE = 10
+# A mean divergence over n images is known to about this over √n of itself.
+DOUBT = 2.0
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,13 @@ def compress_to(
     return _Search(model, reference, images, options).run(budget)
 
 
+def _favoured(trials: Sequence[Trial], images: int) -> int:
+    """The trial of least divergence; one that prunes must be better by more than the doubt."""
+    doubt = 1.0 + DOUBT / math.sqrt(images)
+    cost = [(t.divergence or 0.0) * (1.0 if t.pruning is None else doubt) for t in trials]
+    return int(np.argmin(cost))
+
+
 class _Search:
     def __init__(
         self,
@@ -198,7 +207,7 @@ class _Search:
             threads=options.walk.threads,
         )
         trials = [replace(t, divergence=d) for t, d in zip(trials, found, strict=True)]
-        best = int(np.argmin(found))
+        best = _favoured(trials, len(held))
         log.info("trials: %s; the best is %d", [t.to_document() for t in trials], best)
         final = self._carry_out(losses, *decisions[best])
         return replace(final, divergence=found[best]), tuple(trials)

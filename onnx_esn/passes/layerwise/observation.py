@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +85,9 @@ def observe(
             raise VerificationError(f"{name}: its inputs are not finite (NaN or infinity)")
         G, n, d = x.shape
         mine = sums.setdefault(name, [no_moments(G, 0, d), no_moments(G, 0, d)])
-        mine[half] = mine[half].merge(cross_moments(x, np.zeros((G, n, 0), x.dtype)))
+        merged = mine[half].merge(cross_moments(x, np.zeros((G, n, 0), x.dtype)))
+        # Those of all layers are held at once: d² numbers each.
+        mine[half] = replace(merged, xx=merged.xx.astype(np.float32))
 
     visit: Visit | None = add if inputs else None
     taken = sample_layers(

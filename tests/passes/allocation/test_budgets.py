@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -13,7 +14,8 @@ from onnx_esn.errors import BudgetError, OptionError
 from onnx_esn.passes.allocation.joint import Losses, decide, measure_losses
 from onnx_esn.passes.allocation.removal import remove_classes
 from onnx_esn.passes.allocation.sensitivity import Prober, layer_sensitivities
-from onnx_esn.passes.allocation.trials import EFFORTS
+from onnx_esn.passes.allocation.trials import EFFORTS, Trial, _favoured
+from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.compensated import CompensatedQuantization
 from onnx_esn.passes.layer_costs import measured_view, total_cost, total_macs
 from onnx_esn.passes.layerwise.input_moments import input_moments
@@ -130,7 +132,9 @@ def test_the_best_trial_is_kept():
     )
     details = step(model()).details
     assert len(details["trials"]) > 1
-    assert details["divergence"] == min(trial["divergence"] for trial in details["trials"])
+    doubt = 1 + 2 / math.sqrt(8)  # of 40 images a fifth judges
+    kept = min(details["trials"], key=lambda t: t["divergence"] * (1 if t["macs"] is None else doubt))
+    assert details["divergence"] == kept["divergence"]
 
 
 def test_widths_alone_at_given_bits():
@@ -192,3 +196,16 @@ def test_layers_that_share_a_weight_get_the_same_bits():
         some_images(net, 12), target_cost=2.5 * total_macs(net), effort="fast", walk=OPTIONS
     )
     assert total_cost(step(net).model) <= 2.5 * total_macs(net)
+
+
+def test_pruning_must_win_by_more_than_chance():
+    done = PassResult(model(), True)
+
+    def trials(pruned, whole):
+        return [Trial(math.inf, None, done, 1.0, whole), Trial(1.0, done, done, 1.0, pruned)]
+
+    assert _favoured(trials(0.85, 1.0), 82) == 0  # a factor of 1.22 is asked for
+    assert _favoured(trials(0.80, 1.0), 82) == 1
+    assert _favoured(trials(0.85, 1.0), 400) == 1
+    assert _favoured(trials(1.0, 1.0), 10**6) == 0
+    assert _favoured([Trial(1.0, done, done, 1.0, 0.3), Trial(2.0, done, done, 1.0, 0.2)], 10) == 1
