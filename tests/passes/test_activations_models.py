@@ -174,6 +174,7 @@ def test_sixteen_bits_give_the_outputs_of_the_fake_model(name):
     if name in SKIPPED:
         pytest.skip(SKIPPED[name])
     floats = [i for i, a in enumerate(reference) if a.dtype == np.float32]
-    found = run(result.model, feeds, "ORT_ENABLE_EXTENDED")
+    # Operators as the file has them: beyond that onnxruntime 1.32 multiplies such Gemms in 8 bits.
+    found = run(result.model, feeds, "ORT_ENABLE_BASIC")
     rounded = any("on no grid" in s.reason for s in result.skipped)
     assert snr([reference[i] for i in floats], [found[i] for i in floats]) > (40 if rounded else 50)
