@@ -11,7 +11,7 @@ import pytest
 
 from onnx_esn import compress, evaluate, inspect, quantize
 from onnx_esn.errors import OptionError
-from tests.test_cli_formats import IMAGES, MODEL, fails, run
+from tests.test_cli import IMAGES, MODEL, fails, run
 
 
 @pytest.fixture(scope="module")

@@ -7,30 +7,13 @@ from pathlib import Path
 
 import onnx
 import pytest
-from click.testing import CliRunner, Result
 
 from onnx_esn import compress, inspect
-from onnx_esn.cli import cli
 from onnx_esn.graph import metadata
 from tests.formats.running import run as run_model
 from tests.formats.running import worst_difference
 from tests.net import feeds_for
-
-ROOT = Path(__file__).parents[1]
-MODEL = str(ROOT / "examples" / "fashion_resnet.onnx")
-IMAGES = str(ROOT / "calibration" / "fashion-mnist")
-
-
-def run(*args: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli, [str(a) for a in args])
-    assert result.exit_code == code, result.output + result.stderr
-    return result
-
-
-def fails(*args: object, code: int = 2) -> str:
-    result = run(*args, code=code)
-    (error,) = (x for x in result.stderr.splitlines() if x.lower().startswith("error"))
-    return error
+from tests.test_cli import IMAGES, MODEL, fails, run
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnx_esn.calibration import CalibrationSet, input_specs
+from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import BudgetError, OptionError
 from onnx_esn.numerics.midrise import MAX_BITS
 from onnx_esn.numerics.quantizers import MID_RISE, QUANTIZERS
@@ -244,9 +244,8 @@ class _Search:
         """The reference's outputs, once for all trials."""
         if self.reference is self.model or self.reference == self.model:
             return losses.seen
-        images = self.images.for_inputs(input_specs(self.reference))
         names = set(losses.seen.layers)
-        return observe(self.reference, images, names, self.options.walk, inputs=False)
+        return observe(self.reference, self.images, names, self.options.walk, inputs=False)
 
     def _carry_out(
         self, losses: Losses, scale: float, decision: Decision, samples: Samples | None = None

@@ -54,7 +54,7 @@ def observe(
 
     Args:
         model: in standard form.
-        images: a set that fits it.
+        images: the set; its single input may have another name.
         names: of layers.
         options: how to gather.
         inputs: whether moments of inputs are wanted.

@@ -86,7 +86,6 @@ class _Walk:
         self.model, self.reference, self.images = model, reference, images
         self.solver, self.options = solver, options
         self.constants = Constants(model)
-        self.skipped: list[Skipped] = []
         self.sums: dict[str, list[CrossMoments | None]] = {}
         self.streams: dict[str, list[Array]] = {}
         self.solutions: dict[str, Solution] = {}
@@ -98,8 +97,8 @@ class _Walk:
         self.layers, self.skipped = follow(self.model, set(names))
         self.kept = self._kept_filters()
         if taken is None:
-            images = self.images.for_inputs(input_specs(self.reference))
-            seen = observe(self.reference, images, set(self.layers), self.options, inputs=False)
+            kept = set(self.layers)
+            seen = observe(self.reference, self.images, kept, self.options, inputs=False)
             taken = seen.taken
         plain = [g.layer for g in self.layers.values()]
         self.targets = find_streams(self.model, self.constants, plain)
