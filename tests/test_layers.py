@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / "onnx_esn"
 
 # From the top; packages on one line do not know each other.
 LAYERS = [
-    {"cli", "cli_options", "cli_output", "__main__", "integrations"},
+    {"cli", "commands", "cli_options", "cli_output", "__main__", "integrations"},
     {"report", "search", "__init__"},
     {"pipeline", "verbs", "evaluation"},
     {"passes"},
