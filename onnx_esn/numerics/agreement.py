@@ -53,7 +53,7 @@ def agreement(reference: npt.ArrayLike, candidate: npt.ArrayLike) -> Agreement:
         if not np.isfinite(values).all():
             raise VerificationError(f"the outputs of the {name} are not finite (NaN or infinity)")
     top1 = kl = None
-    if _is_classifier(ref):
+    if is_classifier(ref):
         a, b = ref.reshape(ref.shape[:2]), cand.reshape(ref.shape[:2])
         top1, kl = float((a.argmax(axis=1) == b.argmax(axis=1)).mean()), _divergence_kl(a, b)
     error = _normalized_error(ref, cand)
@@ -86,7 +86,7 @@ def divergence(refs: Mapping[str, npt.ArrayLike], cands: Mapping[str, npt.ArrayL
             raise VerificationError(f"the reference's output {name!r} is not finite")
         if not np.isfinite(cand).all():
             terms.append(float("inf"))
-        elif _is_classifier(ref):
+        elif is_classifier(ref):
             terms.append(_tempered_kl(ref.reshape(ref.shape[:2]), cand.reshape(ref.shape[:2])))
         else:
             terms.append(_normalized_error(ref, cand))
@@ -100,7 +100,7 @@ def accuracy(outputs: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         LabelsError: the labels do not fit the outputs.
     """
     scores, truth = np.asarray(outputs), np.asarray(labels)
-    if not _is_classifier(scores):
+    if not is_classifier(scores):
         raise LabelsError(f"outputs of shape {scores.shape} are not class scores (N, C)")
     N, C = scores.shape[:2]
     if truth.shape != (N,) or not N:
@@ -121,11 +121,13 @@ def _pair(reference: npt.ArrayLike, candidate: npt.ArrayLike) -> tuple[Floats, F
     return ref.astype(np.float64), cand.astype(np.float64)
 
 
-def _is_classifier(x: npt.NDArray[np.generic]) -> bool:
+def is_classifier(x: npt.NDArray[np.generic]) -> bool:
+    """Whether outputs are class scores, by their shape."""
     return x.ndim >= 2 and x.shape[1] >= 2 and all(n == 1 for n in x.shape[2:])
 
 
-def _is_probability(x: Floats) -> bool:
+def is_probability(x: Floats) -> bool:
+    """Whether the rows of x (N, C) are distributions."""
     return bool((x >= 0).all() and np.allclose(x.sum(axis=1), 1.0, rtol=0, atol=_SUM_TOLERANCE))
 
 
@@ -149,7 +151,7 @@ def _tempered_kl(ref: Floats, cand: Floats) -> float:
 
 
 def _log_softmaxes(ref: Floats, cand: Floats) -> tuple[Floats, Floats]:
-    if _is_probability(ref) and _is_probability(cand):
+    if is_probability(ref) and is_probability(cand):
         return _log_probability(ref), _log_probability(cand)
     return np.asarray(log_softmax(ref, axis=1)), np.asarray(log_softmax(cand, axis=1))
 

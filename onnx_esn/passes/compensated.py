@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -18,10 +19,14 @@ from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.compensation import Compensate
 from onnx_esn.passes.layer_costs import cost_target
 from onnx_esn.passes.layerwise.statistics import WalkOptions
+from onnx_esn.passes.learning.judging import split_to_judge
+from onnx_esn.passes.learning.options import LearnOptions
+from onnx_esn.passes.learning.quantized_weights import LearnQuantization
 from onnx_esn.passes.pruning import RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize, quantization_details
 from onnx_esn.passes.recalibration import Recalibrate
 from onnx_esn.plans import QuantizationPlan
+from onnx_esn.plans.bit_policy import BitPolicy
 
 Stage = tuple[str, PassResult]
 
@@ -37,6 +42,7 @@ class CompensatedQuantization:
         images: the calibration set.
         bits: 1 … 8 for every filter; beside `target_cost` only widths are chosen.
         target_cost: ESN'_d to meet: `1.2G` MAC·bit, or a percentage of `cost_of`'s.
+        policy: or else bits per layer, see `Quantize`.
         prune: whether a budget may be met by removing channels too.
         effort: key of `EFFORTS`: what is tried to meet a budget.
         only, exclude, round_to, min_width: see `Prune`; patterns also say what is quantized.
@@ -46,6 +52,7 @@ class CompensatedQuantization:
         quantizer: name of the grid.
         input_shape: sizes of dynamic axes, by input.
         walk: how to gather statistics.
+        learn: how to learn codes, steps and biases from there (`LearnQuantization`); None: not.
     """
 
     images: CalibrationSet
@@ -63,15 +70,17 @@ class CompensatedQuantization:
     quantizer: str = MID_RISE.name
     input_shape: Mapping[str, Sequence[int]] | None = None
     walk: WalkOptions = field(default_factory=WalkOptions)
+    policy: BitPolicy | str | Path | None = None
+    learn: LearnOptions | None = None
 
     def __post_init__(self) -> None:
-        if self.bits is None and self.target_cost is None:
+        if self.bits is None and self.target_cost is None and self.policy is None:
             raise OptionError("say how to quantize: bits or target_cost")
         check_effort(self.effort)
         # What `Quantize` refuses is refused here, before any work.
-        given: dict[str, Any] = {"bits": self.bits}
-        if self.bits is None:
-            given = {"target_cost": self.target_cost}
+        given: dict[str, Any] = {"bits": self.bits, "policy": self.policy}
+        if self.target_cost is not None and self.bits is None:
+            given["target_cost"] = self.target_cost
         Quantize(**given, quantizer=self.quantizer)
         if self.target_cost is not None:
             parse_target(self.target_cost)
@@ -94,12 +103,18 @@ class CompensatedQuantization:
             BudgetError: the budget is below the smallest cost that can be reached.
             OnnxEsnError: an option or the images do not fit, or the model does not run.
         """
+        if self.learn is not None:
+            return self._learned(model, self.learn)
         reference = self.reference or model
         if self.target_cost is None:
             stages = [("quantize", self._uniform(model, reference))]
         else:
             stages = self._to_budget(model, reference)
-        quantized = stages[-1][1]
+        return stages + self._consequences(stages[-1][1], reference)
+
+    def _consequences(self, quantized: PassResult, reference: onnx.ModelProto) -> list[Stage]:
+        """What a quantization makes necessary."""
+        stages: list[Stage] = []
         if quantized.details["pruned_filters"]:
             zero = RemoveZeroFilters(self.input_shape)(quantized.model)
             if zero.modified:
@@ -112,12 +127,35 @@ class CompensatedQuantization:
                 threads=self.walk.threads,
                 progress=self.walk.progress,
             )
-            stages.append(("recalibrate", again(stages[-1][1].model)))
+            last = stages[-1][1].model if stages else quantized.model
+            stages.append(("recalibrate", again(last)))
         return stages
+
+    def _learned(self, model: onnx.ModelProto, options: LearnOptions) -> list[Stage]:
+        """Quantize on a part of the images, learn on that, and let the others judge."""
+        rest, held = split_to_judge(self.images, options.held_out)
+        before = [
+            (name, result)
+            for name, result in replace(self, images=rest, learn=None).stages(model)
+            if name in ("prune", "quantize")
+        ]
+        quantized = before[-1][1]
+        source = before[-2][1].model if len(before) > 1 else model
+        reference = self.reference or model
+        assert isinstance(quantized.plan, QuantizationPlan)
+        found = LearnQuantization(quantized.plan, rest, held, reference, options)(source)
+        figures = quantization_details(source, found.details["bits"], self.input_shape)
+        changed = {key: figures[key] for key in ("cost_after", "mean_bits", "pruned_filters")}
+        learning = {key: value for key, value in found.details.items() if key != "bits"}
+        details = {**quantized.details, **changed, "learning": learning}
+        skipped = tuple(dict.fromkeys((*quantized.skipped, *found.skipped)))
+        learned = replace(found, skipped=skipped, details=details, modified=True)
+        return [*before[:-1], ("quantize", learned), *self._consequences(learned, reference)]
 
     def _uniform(self, model: onnx.ModelProto, reference: onnx.ModelProto) -> PassResult:
         plain = Quantize(
             bits=self.bits,
+            policy=self.policy,
             only=self.only,
             exclude=self.exclude,
             quantizer=self.quantizer,

@@ -12,17 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import TensorProto
 
 from onnx_esn.calibration import CalibrationSet, input_specs
-from onnx_esn.formats.fake_quant import quantized_values
 from onnx_esn.graph.constants import Constants
-from onnx_esn.graph.number_formats import round_to
 from onnx_esn.graph.shapes import Facts
-from onnx_esn.numerics.esn import filter_bits
-from onnx_esn.numerics.midrise import Floats
 from onnx_esn.numerics.quantizers import QUANTIZERS
 from onnx_esn.passes.base import PassResult, Skipped
 from onnx_esn.passes.layer_costs import LayerView, measured_view, view_layers
@@ -32,7 +26,8 @@ from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.layerwise.walk import walk
 from onnx_esn.passes.quantizable import Job, find_jobs
 from onnx_esn.passes.quantization_replay import replay
-from onnx_esn.plans import LayerQuantization, QuantizationPlan, encode_codes
+from onnx_esn.passes.settling import settled
+from onnx_esn.plans import LayerQuantization, QuantizationPlan
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,10 @@ class Compensate:
             start, reference, self.images, solver, list(chosen), self.options, self.taken
         )
         for name, solution in solutions.items():
-            new = _settled(chosen[name], entries[name], solver, solution.shift)
+            codes, step = solver.codes[name], solver.step[name]
+            new = settled(
+                chosen[name], entries[name], solver.quantizer, codes, step, solution.shift
+            )
             if new is not None:
                 entries[name] = new
             else:
@@ -119,43 +117,3 @@ def _compensable(
         elif job.weight.step is None or (job.weight.filter_bits > entry.bits).any():
             found[job.name] = job
     return found, notes
-
-
-def _settled(
-    job: Job, entry: LayerQuantization, solver: Round, shift: Floats
-) -> LayerQuantization | None:
-    """The entry with codes, in numbers of the stored type; None where that blurs them.
-
-    A filter so weak that the type cannot hold its new codes apart keeps those of the plan.
-    """
-    codes, data_type = solver.codes[job.name].copy(), job.weight.type
-    step = solver.step[job.name]
-    step = round_to(step, TensorProto.FLOAT if data_type == TensorProto.DOUBLE else data_type)
-    blurred = _blurred(job, solver, codes, step)
-    if blurred.any():
-        bits, plain = np.asarray(entry.bits), np.asarray(entry.step)
-        step[blurred] = plain[blurred]
-        codes[blurred] = solver.quantizer.encode(job.weight.W, plain, bits)[blurred]
-        shift = np.where(blurred, 0.0, shift)
-        if _blurred(job, solver, codes, step).any():
-            return None
-    bits = filter_bits(codes)
-    return LayerQuantization(
-        entry.layer,
-        tuple(int(b) for b in bits),
-        tuple(float(s) for s in np.where(bits > 0, step, 0.0)),
-        encode_codes(codes),
-        tuple(float(s) for s in shift),
-    )
-
-
-def _blurred(job: Job, solver: Round, codes: Floats, step: Floats) -> npt.NDArray[np.bool_]:
-    """Which filters (M,) cannot be read back from the stored type."""
-    bits = filter_bits(codes)
-    with np.errstate(over="ignore", invalid="ignore"):
-        stored = quantized_values(job.weight, codes, step)
-        finite = np.asarray(np.isfinite(stored).all(axis=1), np.bool_)
-        again: Floats = solver.quantizer.encode(np.where(finite[:, None], stored, 0.0), step, bits)
-    # What becomes 0 is encoded as half a step above it, but read as what no such grid has.
-    same = (again == codes) & ((stored != 0) | (codes == 0))
-    return ~(finite & np.asarray(same.all(axis=1), np.bool_))

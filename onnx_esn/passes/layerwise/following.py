@@ -46,13 +46,20 @@ def follow(
             skipped.append(Skipped(layer.name, f"{reason} which moments are kept"))
         elif geometry.data not in reached:
             skipped.append(Skipped(layer.name, "its input is constant"))
-        elif layer.bias and layer.bias not in constants:
-            skipped.append(Skipped(layer.name, "its bias is computed from the data"))
-        elif layer.bias and not _of_filters(constants.shape(layer.bias), layer.filters):
-            skipped.append(Skipped(layer.name, "its bias differs between samples"))
+        elif problem := bias_problem(layer, constants):
+            skipped.append(Skipped(layer.name, problem))
         else:
             found[layer.name] = geometry
     return found, skipped
+
+
+def bias_problem(layer: Layer, constants: Constants) -> str:
+    """Why a layer's bias cannot be moved filter by filter, or ""."""
+    if layer.bias and layer.bias not in constants:
+        return "its bias is computed from the data"
+    if layer.bias and not _of_filters(constants.shape(layer.bias), layer.filters):
+        return "its bias differs between samples"
+    return ""
 
 
 def rows_per_sample(

@@ -1,0 +1,1 @@
+"""What gradients are used for: intervals of a quantizer, and steps down a slope."""

@@ -1,0 +1,67 @@
+"""What a model is taught to come close to: its outputs, and the sums of residual streams."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from onnx_esn.calibration import CalibrationSet, Session, input_specs
+from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.hoisting import captured
+from onnx_esn.numerics.agreement import is_classifier, is_probability
+from onnx_esn.passes.layerwise.following import reached_tensors
+from onnx_esn.passes.learning.training_graph import Kind, Target
+
+STREAM_WEIGHT = 0.5  # of all streams together; each output has 1
+
+
+def choose_targets(
+    reference: onnx.ModelProto, student: onnx.ModelProto, images: CalibrationSet
+) -> list[Target]:
+    """Targets that both models have, in the same shape.
+
+    Raises:
+        InferenceError: a model does not run on the images.
+    """
+    outputs = [o.name for o in reference.graph.output]
+    theirs = {o.name for o in student.graph.output}
+    wanted = [name for name in outputs if name in theirs]
+    streams = [name for name in _sums(reference) if name in set(_sums(student))]
+    streams = [name for name in streams if name not in outputs]
+    (batch,) = images.take(2).batches(2)
+    names = [*wanted, *streams]
+    seen = []
+    for model in (reference, student):
+        fitting = images.for_inputs(input_specs(model))
+        (batch,) = fitting.take(2).batches(2)
+        seen.append(Session(model, outputs=names).run(batch.feeds))
+    targets = [
+        Target(name, 1.0, _kind(seen[0][name]))
+        for name in wanted
+        if seen[0][name].dtype == np.float32 and seen[0][name].shape == seen[1][name].shape
+    ]
+    same = [
+        name
+        for name in streams
+        if seen[0][name].dtype == np.float32 and seen[0][name].shape == seen[1][name].shape
+    ]
+    return targets + [Target(name, STREAM_WEIGHT / len(same), Kind.VALUES) for name in same]
+
+
+def _kind(output: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Kind:
+    if not is_classifier(output):
+        return Kind.VALUES
+    rows = output.reshape(output.shape[:2]).astype(np.float64)
+    return Kind.PROBABILITIES if is_probability(rows) else Kind.SCORES
+
+
+def _sums(model: onnx.ModelProto) -> list[str]:
+    """Outputs of the Adds of two tensors that depend on the data."""
+    reached, constants = reached_tensors(model), Constants(model)
+    return [
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type == "Add"
+        and not captured(node)
+        and all(name in reached and name not in constants for name in node.input)
+    ]

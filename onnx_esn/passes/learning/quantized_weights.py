@@ -1,0 +1,105 @@
+"""Learn the codes, steps and biases of a quantized model, its bits given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_esn.calibration import CalibrationSet
+from onnx_esn.errors import OperationError
+from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.shapes import Facts
+from onnx_esn.numerics.learning.intervals import Intervals, intervals
+from onnx_esn.numerics.quantizers import QUANTIZERS, Quantizer
+from onnx_esn.passes.base import PassResult, Skipped
+from onnx_esn.passes.layer_costs import view_layers
+from onnx_esn.passes.learning.judging import judge
+from onnx_esn.passes.learning.learnable import learnable
+from onnx_esn.passes.learning.options import LearnOptions
+from onnx_esn.passes.learning.student import make_student
+from onnx_esn.passes.learning.teaching import teach
+from onnx_esn.passes.quantizable import Job, find_jobs
+from onnx_esn.passes.quantization_replay import replay
+from onnx_esn.passes.settling import settled
+from onnx_esn.plans import LayerQuantization, QuantizationPlan, decode_codes
+
+
+@dataclass(frozen=True)
+class LearnQuantization:
+    """Start from a plan, such as compensated rounding makes, and learn from there.
+
+    `details` of the result: `learned_layers`, `epochs`, `losses` (see `Taught`),
+    those of `judge`, `bits` by layer.
+
+    Attributes:
+        plan: for the model that the pass is called with.
+        images: to learn from.
+        held: images that judge, best such that the plan does not know either; None: what was
+            learned is kept as it is.
+        reference: the float model whose outputs are wanted; None: the model itself.
+        options: how to learn.
+    """
+
+    plan: QuantizationPlan
+    images: CalibrationSet
+    held: CalibrationSet | None = None
+    reference: onnx.ModelProto | None = None
+    options: LearnOptions = field(default_factory=LearnOptions)
+
+    def __call__(self, model: onnx.ModelProto) -> PassResult:
+        """Return the quantized model, and the plan with what was learned.
+
+        Where that does not agree better on held-out images, the plan stays as it was.
+
+        Raises:
+            PlanError: the plan does not fit the model.
+            OperationError: nothing can be learned, or a model does not run.
+            VerificationError: a loss is not finite.
+        """
+        reference = self.reference or model
+        jobs, skipped = find_jobs(model, view_layers(model, Facts(sizes={}), Constants(model)))
+        start, _, bits = replay(model, jobs, skipped, self.plan)
+        entries = {entry.layer: entry for entry in self.plan.layers}
+        planned = [job for job in jobs if job.name in entries]
+        layers, notes = learnable(start, planned)
+        if not layers:
+            raise OperationError("no layer can be learned; see what was skipped")
+        by_name = {job.name: job for job in planned}
+        quantizer = QUANTIZERS[self.plan.quantizer]
+        student, learnt = make_student(start, list(layers.values()))
+        learned = {n: _start(by_name[n], entries[n], quantizer) for n in learnt}
+        taught = teach(reference, student, learnt, learned, self.images, self.held, self.options)
+        for name, found in learned.items():
+            old = entries[name]
+            shift = taught.shifts[name] + (0.0 if old.bias is None else np.asarray(old.bias))
+            new = settled(by_name[name], old, quantizer, found.codes(), found.step, shift)
+            if new is None:
+                notes.append(Skipped(name, "not learned: its type cannot hold the codes apart"))
+            else:
+                entries[name] = new
+        plan = replace(self.plan, layers=tuple(entries[x.layer] for x in self.plan.layers))
+        result, modified, new_bits = replay(model, jobs, skipped, plan)
+        verdict = judge(reference, start, result, self.held, self.options.threads)
+        if not verdict["accepted"]:
+            result, plan, new_bits = start, self.plan, bits
+        notes += [Skipped(node, f"no gradient goes through: {why}") for node, why in taught.blocked]
+        details: dict[str, Any] = {
+            "learned_layers": len(learned) if verdict["accepted"] else 0,
+            "epochs": self.options.epochs,
+            "losses": dict(taught.losses),
+            **verdict,
+            "bits": new_bits,
+        }
+        return PassResult(result, modified, tuple(notes), plan, details)
+
+
+def _start(job: Job, entry: LayerQuantization, quantizer: Quantizer) -> Intervals:
+    W, step, bits = job.weight.W, np.asarray(entry.step), np.asarray(entry.bits)
+    if entry.codes is None:
+        codes = quantizer.encode(W, step, bits)
+    else:
+        codes = decode_codes(entry.codes, W.shape)
+    return intervals(W, codes, step, bits, quantizer)

@@ -1,0 +1,196 @@
+"""The graph of one training step: the model, how far it is from its targets, and the gradients.
+
+    loss = Σ_outputs divergence + weight · mean_features ‖s − t‖²/‖t‖²
+
+An output of class scores diverges by the Kullback–Leibler divergence of its softmax from that of
+the target, any other by its normalised squared error. Weights and targets are inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from onnx_esn.errors import OperationError
+from onnx_esn.graph.constants import Constants, operator_sets
+from onnx_esn.graph.gradients.backward import LEAST_OPSET, append_backward
+from onnx_esn.graph.gradients.tape import Tape
+from onnx_esn.graph.inputs import Shape
+from onnx_esn.graph.opset import raise_opset
+from onnx_esn.graph.shapes import Facts, infer_facts
+from onnx_esn.passes.base import copied
+from onnx_esn.passes.learning.pad_fusion import fuse_pads
+
+Array = npt.NDArray[Any]
+_TARGET = "learning.target."
+_IR_VERSION = 8  # initializers are no inputs any more
+# A reference that is sure of its images says little at 1: which of the others came second.
+_TEMPERATURE = 4.0
+_LEAST_PROBABILITY = 1e-7  # whose logarithm float32 still tells from that of 0
+
+
+class Kind(Enum):
+    """What a tensor holds: class scores or probabilities (N, C, 1, …), or other values."""
+
+    SCORES = "scores"
+    PROBABILITIES = "probabilities"
+    VALUES = "values"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A tensor of the model that should come close to what is given.
+
+    Attributes:
+        tensor: its name.
+        weight: of its term.
+        kind: how it is compared: scores by their softmax.
+    """
+
+    tensor: str
+    weight: float
+    kind: Kind = Kind.VALUES
+
+    @property
+    def feed(self) -> str:
+        """Name of the input that gives the target."""
+        return _TARGET + self.tensor
+
+
+@dataclass(frozen=True)
+class TrainingGraph:
+    """What `training_graph` makes.
+
+    Attributes:
+        model: inputs are the images, the targets (`Target.feed`) and the parameters.
+        loss: its output with the loss.
+        gradients: its output by parameter; a parameter that nothing depends on is missing.
+        blocked: (node, reason) where no gradient goes through.
+    """
+
+    model: onnx.ModelProto
+    loss: str
+    gradients: Mapping[str, str]
+    blocked: tuple[tuple[str, str], ...]
+
+
+def training_graph(
+    model: onnx.ModelProto,
+    parameters: Sequence[str],
+    targets: Sequence[Target],
+    sizes: Mapping[str, Shape],
+) -> TrainingGraph:
+    """Make the graph.
+
+    Args:
+        model: its initializers of these names become inputs; float32.
+        parameters: the names.
+        targets: at least one.
+        sizes: shapes of the model's inputs, batch included.
+
+    Raises:
+        OperationError: the shape of a target is unknown, or the operator set cannot be raised.
+    """
+    graph_model = _raised(model)
+    graph = graph_model.graph
+    shapes = {t.name: tuple(t.dims) for t in graph.initializer if t.name in set(parameters)}
+    facts = infer_facts(graph_model, sizes, Constants(graph_model))
+    fuse_pads(graph, facts)
+    _to_inputs(graph, shapes, facts)
+    for info in graph.input:
+        if info.name in sizes:
+            info.CopyFrom(_info(info.name, facts, sizes[info.name]))
+    del graph.output[:]
+    loss = _append_loss(graph_model, facts, targets)
+    found = append_backward(graph_model, facts, loss, list(parameters))
+    graph.output.append(helper.make_tensor_value_info(loss, TensorProto.FLOAT, ()))
+    for name, gradient in found.gradients.items():
+        graph.output.append(_info(gradient, facts, shapes[name], facts.types[name]))
+    return TrainingGraph(graph_model, loss, dict(found.gradients), found.blocked)
+
+
+def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that gradients are known of; it never leaves, so that its IR version is free."""
+    copy = copied(model)
+    copy.ir_version = max(copy.ir_version, _IR_VERSION)
+    if operator_sets(model).get("", 1) >= LEAST_OPSET:
+        return copy
+    return raise_opset(copy, LEAST_OPSET)[0]
+
+
+def _to_inputs(graph: onnx.GraphProto, shapes: Mapping[str, Shape], facts: Facts) -> None:
+    declared = {info.name for info in graph.input}
+    kept = [t for t in graph.initializer if t.name not in shapes]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    for name, shape in shapes.items():
+        facts.values.pop(name, None)
+        if name not in declared:
+            graph.input.append(_info(name, facts, shape))
+
+
+def _append_loss(model: onnx.ModelProto, facts: Facts, targets: Sequence[Target]) -> str:
+    """Append the loss; its name. Shapes on the way to it are added to the facts."""
+    tape = Tape(model.graph, facts, np.float32)
+    first, terms, given = len(model.graph.node), [], []
+    for target in targets:
+        shape = facts.shapes.get(target.tensor)
+        if shape is None:
+            raise OperationError(f"the shape of '{target.tensor}' is unknown: it cannot be learned")
+        feed = _info(target.feed, facts, shape, TensorProto.FLOAT)
+        model.graph.input.append(feed)
+        given += [feed, _info(target.tensor, facts, shape)]
+        values = target.kind is Kind.VALUES
+        term = _error(tape, target, shape) if values else _divergence(tape, target, shape)
+        terms.append(tape.emit("Mul", term, tape.constant(target.weight)))
+    loss = tape.add(terms)
+    part = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    part.graph.node.extend(model.graph.node[first:])
+    part.graph.initializer.extend(model.graph.initializer)
+    part.graph.input.extend(given)
+    found = infer_facts(part, {info.name: _dims(info) for info in given})
+    facts.shapes.update(found.shapes)
+    facts.types.update(found.types)
+    return loss
+
+
+def _divergence(t: Tape, target: Target, shape: Shape) -> str:
+    """Mean over samples of Σ p·(log p − log q)."""
+    logs = [_logarithm(t, name, target.kind) for name in (target.feed, target.tensor)]
+    p = t.emit("Exp", logs[0])
+    total = t.reduce_sum(t.emit("Mul", p, t.emit("Sub", *logs)), list(range(len(shape))))
+    samples = math.prod(shape) / shape[1]
+    factor = _TEMPERATURE**2 if target.kind is Kind.SCORES else 1.0
+    return t.emit("Mul", total, t.constant(factor / samples))
+
+
+def _logarithm(t: Tape, name: str, kind: Kind) -> str:
+    """Of the probabilities (N, C, 1, …) that a tensor stands for."""
+    if kind is Kind.SCORES:
+        return t.emit("LogSoftmax", t.emit("Mul", name, t.constant(1 / _TEMPERATURE)), axis=1)
+    return t.emit("Log", t.emit("Max", name, t.constant(_LEAST_PROBABILITY)))
+
+
+def _error(t: Tape, target: Target, shape: Shape) -> str:
+    """Σ(s − t)²/Σt²."""
+    axes = list(range(len(shape)))
+    apart = t.emit("Sub", target.tensor, target.feed)
+    noise = t.reduce_sum(t.emit("Mul", apart, apart), axes)
+    signal = t.reduce_sum(t.emit("Mul", target.feed, target.feed), axes)
+    return t.emit("Div", noise, t.emit("Add", signal, t.constant(1e-12)))
+
+
+def _info(name: str, facts: Facts, shape: Shape, elem: int | None = None) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, elem or facts.types[name], shape)
+
+
+def _dims(info: onnx.ValueInfoProto) -> Shape:
+    return tuple(d.dim_value for d in info.type.tensor_type.shape.dim)
