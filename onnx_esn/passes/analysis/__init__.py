@@ -1,0 +1,1 @@
+"""Prune or quantize? What a model's own weights, outputs and channels say."""
