@@ -19,7 +19,7 @@ from onnx_esn.passes.esn_metrics import measure_esn
 from onnx_esn.pipeline import compress as compress_model
 
 from .fingerprint import fingerprint_model, fingerprint_set
-from .methods import BITS, METHODS, RATIOS, TARGETS, check_methods, grid_jobs, method_jobs
+from .methods import BITS, DEFAULT, RATIOS, TARGETS, check_methods, grid_jobs, method_jobs
 from .point import Point
 from .runner import Compress, Runner
 from .sweep_result import SweepResult
@@ -58,7 +58,9 @@ def sweep(
     - ``prune-only``: 8 bits everywhere, and channels go until the cost is met;
     - ``prune-then-quantize``: channels go until the share sqrt(target / 8) of the MACs is left, and
       bits take what remains of the cost;
-    - ``joint``: widths and bits decided together.
+    - ``joint``: widths and bits decided together;
+    - ``aciq``: analytical clipping, the published baseline; only where it is asked for. The cost
+      factors of the others then refer to it.
 
     With ``ratios`` or ``bits`` it is a grid instead: every pruning ratio with every bit width.
 
@@ -77,7 +79,7 @@ def sweep(
         labels: of the images that the figures are taken on.
         out_dir: made where it is missing.
         targets: mean bits per MAC of the input model, above 0; None: `TARGETS`.
-        methods: keys of `METHODS`; None: all.
+        methods: keys of `METHODS`; None: all but ``aciq``.
         effort: how hard each method tries, see ``compress``; nothing to a grid.
         ratios: shares of the prunable filters to remove, 0 ≤ r < 1; None: `RATIOS` if ``bits`` are
             given.
@@ -104,7 +106,7 @@ def sweep(
         jobs = grid_jobs(RATIOS if ratios is None else ratios, BITS if bits is None else bits)
     else:
         targets = TARGETS if targets is None else targets
-        methods = tuple(METHODS) if methods is None else methods
+        methods = DEFAULT if methods is None else methods
         check_methods(methods, targets, more)
     model = plain_source(model)
     loaded = load_model(model)

@@ -1,0 +1,76 @@
+"""The weights of a checkpoint, by layer."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from onnx_esn.errors import ModelError
+from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.layers import find_layers
+from onnx_esn.graph.model_file import load_model
+from onnx_esn.graph.shapes import Facts
+from onnx_esn.graph.standard_form import standard_form
+from onnx_esn.numerics.midrise import Floats
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """The weights of one layer.
+
+    Attributes:
+        weight: name of the tensor.
+        W: filters (M, K).
+    """
+
+    weight: str
+    W: Floats
+
+
+def read_checkpoint(path: Path) -> dict[str, LayerWeights]:
+    """Return the weights of a file by the names of its layers.
+
+    Of an ONNX file the layers that `inspect` shows; a weight that several share counts at the
+    first. Of an .npz file all arrays of floats with two axes or more, the first of which counts
+    filters, by their own names.
+
+    Raises:
+        ModelError: the file cannot be read, has no weights, or one is not finite.
+    """
+    found = _of_arrays(path) if path.suffix.lower() == ".npz" else _of_model(path)
+    if not found:
+        raise ModelError(f"{path}: has no weights (arrays of floats with two axes or more)")
+    for name, layer in found.items():
+        if not np.isfinite(layer.W).all():
+            raise ModelError(f"{path}: the weights of {name} are not finite (NaN or infinity)")
+    return found
+
+
+def _of_model(path: Path) -> dict[str, LayerWeights]:
+    model = standard_form(load_model(path))
+    constants = Constants(model)
+    found: dict[str, LayerWeights] = {}
+    seen: set[str] = set()
+    for layer in find_layers(model, constants, Facts(sizes={})):
+        if layer.source not in seen:
+            seen.add(layer.source)
+            W = layer.as_filters(constants.value(layer.weight)).astype(np.float64)
+            found[layer.name] = LayerWeights(layer.source, W)
+    return found
+
+
+def _of_arrays(path: Path) -> dict[str, LayerWeights]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays: Mapping[str, np.ndarray] = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise ModelError(f"{path}: cannot be read as .npz ({error})") from error
+    return {
+        name: LayerWeights(name, np.asarray(a.reshape(a.shape[0], -1), dtype=np.float64))
+        for name, a in arrays.items()
+        if a.dtype.kind == "f" and a.ndim > 1 and a.size
+    }
