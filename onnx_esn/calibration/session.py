@@ -42,6 +42,8 @@ class Session:
             see whether a model loads, not to run it often.
         shared_memory: take memory from one pool of the process, for sessions that follow each
             other: fresh memory from the system costs more than the arithmetic on it.
+        trace: a path without ending: note the time of each kernel in a file that begins so, until
+            `end_trace`.
 
     Raises:
         ModelError: no such file, not an ONNX file, weights in an external file that is not known,
@@ -58,6 +60,7 @@ class Session:
         optimize: bool = True,
         shared_memory: bool = False,
         lean: bool = False,
+        trace: str | Path | None = None,
     ) -> None:
         import onnxruntime as ort
 
@@ -70,6 +73,8 @@ class Session:
         if lean:
             options.add_session_config_entry("session.disable_prepacking", "1")
             options.enable_cpu_mem_arena = False
+        if trace is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(trace)
         if lean or not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if shared_memory:
@@ -109,6 +114,10 @@ class Session:
                 f"onnxruntime cannot run {self.name} on {shapes}: {_first_line(error)}"
             ) from error
         return dict(zip(wanted, values, strict=True))
+
+    def end_trace(self) -> Path:
+        """Stop noting times; the file that has them."""
+        return Path(self._session.end_profiling())
 
     def _payload(
         self, model: onnx.ModelProto | str | Path, outputs: Sequence[str] | None

@@ -24,13 +24,18 @@ from onnx_esn.plans.ratios import RATIOS_SCHEMA as RATIOS_SCHEMA
 from onnx_esn.plans.ratios import PruningRatios as PruningRatios
 from onnx_esn.plans.ratios import read_ratios
 from onnx_esn.plans.reading import Reader, read_document
+from onnx_esn.plans.spatial import SPATIAL_SCHEMA as SPATIAL_SCHEMA
+from onnx_esn.plans.spatial import SpatialEntry as SpatialEntry
+from onnx_esn.plans.spatial import SpatialPlan as SpatialPlan
+from onnx_esn.plans.spatial import read_spatial
 
-Plan = PruningPlan | QuantizationPlan
-_P = TypeVar("_P", PruningPlan, QuantizationPlan, PruningRatios)
+Plan = PruningPlan | QuantizationPlan | SpatialPlan
+_P = TypeVar("_P", PruningPlan, QuantizationPlan, PruningRatios, SpatialPlan)
 _KINDS: dict[type, tuple[str, Any]] = {
     PruningPlan: (PRUNING_SCHEMA, read_pruning),
     QuantizationPlan: (QUANTIZATION_SCHEMA, read_quantization),
     PruningRatios: (RATIOS_SCHEMA, read_ratios),
+    SpatialPlan: (SPATIAL_SCHEMA, read_spatial),
 }
 
 
@@ -58,6 +63,18 @@ def load_pruning(
     if fields.get("schema", guess) == RATIOS_SCHEMA:
         return parse_plan(document, PruningRatios, str(source))
     return parse_plan(document, PruningPlan, str(source))
+
+
+def load_spatial(source: object) -> SpatialPlan | None:
+    """Read what `prune --plan` takes where it is a spatial plan, else None; raises `PlanError`."""
+    if isinstance(source, SpatialPlan):
+        return source
+    if not isinstance(source, str | Path):
+        return None
+    document = read_document(source)
+    if not isinstance(document, Mapping) or document.get("schema") != SPATIAL_SCHEMA:
+        return None
+    return parse_plan(document, SpatialPlan, str(source))
 
 
 def parse_plan(document: Any, kind: type[_P], where: str = "plan") -> _P:

@@ -24,6 +24,7 @@ class LayerQuantization:
         codes: the codes themselves, as text of `encode_codes`; None: the quantizer's codes of the
             layer's weights at these bits and steps.
         bias: what is added to the layer's bias, one number per filter; None: nothing.
+        offset: what is added to the codes of each filter, in steps; multiples of 2^-12. None: 0.
     """
 
     layer: str
@@ -31,6 +32,7 @@ class LayerQuantization:
     step: tuple[float, ...]
     codes: str | None = None
     bias: tuple[float, ...] | None = None
+    offset: tuple[float, ...] | None = None
 
     def to_entry(self) -> dict[str, Any]:
         """The fields that say something, in the order of the JSON document."""
@@ -73,6 +75,7 @@ def read_quantization(document: Mapping[str, Any], read: Reader) -> Quantization
                 read.numbers(x, "step"),
                 None if x.get("codes") is None else read.text(x, "codes"),
                 None if x.get("bias") is None else read.numbers(x, "bias"),
+                None if x.get("offset") is None else read.numbers(x, "offset"),
             )
             for x in read.entries(document, "layers", required=True)
         ),

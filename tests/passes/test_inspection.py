@@ -76,6 +76,20 @@ def test_bfloat16():
     assert (layer.storage, layer.esn_prime) == ("bfloat16", 16 * 12)
 
 
+@pytest.mark.parametrize("opset", [13, 21])
+def test_bfloat16_before_its_operator_set(opset):
+    W = helper.make_tensor("W", TensorProto.BFLOAT16, [4, 3, 1, 1], np.sqrt(np.arange(12)))
+    model = graph(
+        [("Conv", ["x", "W"], ["y"], {})],
+        {"x": ["N", 3, 8, 8]},
+        {"W": W},
+        elem=TensorProto.BFLOAT16,
+        opset=opset,
+    )
+    with pytest.raises(ModelError, match=rf"Conv.*not valid at operator set {opset}.*bfloat16"):
+        inspect(model)
+
+
 def test_weights_cast_up_cost_what_is_stored():
     nodes = [("Cast", ["W"], ["V"], {"to": TensorProto.FLOAT}), ("MatMul", ["x", "V"], ["y"], {})]
     model = graph(nodes, {"x": ["N", 4]}, {"W": weights(4, 6, dtype=np.float16)})

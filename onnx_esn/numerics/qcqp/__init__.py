@@ -1,0 +1,1 @@
+"""Channel selection as a discrete quadratically constrained quadratic program: arrays only."""

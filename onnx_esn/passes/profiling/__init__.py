@@ -1,0 +1,1 @@
+"""How long a model's layers take at other widths, timed one layer at a time."""

@@ -1,0 +1,1 @@
+"""Spatial pruning: positions of convolution kernels instead of whole filters."""
