@@ -1,9 +1,9 @@
 """onnx-esn: make exported ONNX CNNs cheap without labels, training code or a framework.
 
 The verbs are functions: `inspect`, `prune`, `recalibrate`, `quantize`, `convert`, `equalize`,
-`annotate`, `compress`, `evaluate`, `compare`, `sweep`. The pass objects behind them are `Prune`,
-`Recalibrate`, `Quantize`, `QuantizeActivations`, `Export`, `Annotate` and `Sequential`. Everything
-is imported on first use.
+`annotate`, `compress`, `evaluate`, `compare`, `analyze`, `trace`, `sweep`. The pass objects behind
+them are `Prune`, `Recalibrate`, `Quantize`, `QuantizeActivations`, `Export`, `Annotate` and
+`Sequential`. Everything is imported on first use.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onnx_esn.evaluation import Comparison as Comparison
     from onnx_esn.evaluation import evaluate as evaluate
+    from onnx_esn.evaluation.analysis import ModelAnalysis as ModelAnalysis
+    from onnx_esn.evaluation.analysis import analyze as analyze
     from onnx_esn.evaluation.difference import Difference as Difference
     from onnx_esn.evaluation.difference import compare as compare
+    from onnx_esn.evaluation.trajectory import Trace as Trace
+    from onnx_esn.evaluation.trajectory import trace as trace
     from onnx_esn.passes.activations import QuantizeActivations as QuantizeActivations
     from onnx_esn.passes.annotation import Annotate as Annotate
     from onnx_esn.passes.base import PassResult as PassResult
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from onnx_esn.passes.export import Export as Export
     from onnx_esn.passes.inspection import Inspection as Inspection
     from onnx_esn.passes.inspection import inspect as inspect
+    from onnx_esn.passes.profiling.assembly import Profile as Profile
+    from onnx_esn.passes.profiling.profile import profile as profile
     from onnx_esn.passes.pruning import Prune as Prune
     from onnx_esn.passes.pruning import RemoveZeroFilters as RemoveZeroFilters
     from onnx_esn.passes.quantization import Quantize as Quantize
@@ -47,8 +53,12 @@ __version__ = "0.1.0"
 _HOME = {
     "Comparison": "evaluation",
     "evaluate": "evaluation",
+    "ModelAnalysis": "evaluation.analysis",
+    "analyze": "evaluation.analysis",
     "Difference": "evaluation.difference",
     "compare": "evaluation.difference",
+    "Trace": "evaluation.trajectory",
+    "trace": "evaluation.trajectory",
     "Annotate": "passes.annotation",
     "Export": "passes.export",
     "PassResult": "passes.base",
@@ -56,6 +66,8 @@ _HOME = {
     "Skipped": "passes.base",
     "Inspection": "passes.inspection",
     "inspect": "passes.inspection",
+    "Profile": "passes.profiling.assembly",
+    "profile": "passes.profiling.profile",
     "Prune": "passes.pruning",
     "RemoveZeroFilters": "passes.pruning",
     "Quantize": "passes.quantization",

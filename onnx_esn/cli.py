@@ -5,10 +5,30 @@
 
 from __future__ import annotations
 
-from onnx_esn.commands import changing, comparing, compressing, inspecting, quantizing
+from onnx_esn.commands import (
+    analyzing,
+    changing,
+    comparing,
+    compressing,
+    inspecting,
+    profiling,
+    quantizing,
+    tracing,
+)
 from onnx_esn.commands.base import cli
 
-__all__ = ["changing", "cli", "comparing", "compressing", "inspecting", "main", "quantizing"]
+__all__ = [
+    "analyzing",
+    "changing",
+    "cli",
+    "comparing",
+    "compressing",
+    "inspecting",
+    "main",
+    "profiling",
+    "quantizing",
+    "tracing",
+]
 
 
 def main() -> None:

@@ -146,6 +146,47 @@ prune_options = stacked(
         help="What of removed channels goes into their consumers' biases.",
     ),
 )
+selection_options = stacked(
+    click.option(
+        "--selection",
+        default="ranked",
+        show_default=True,
+        type=click.Choice(["ranked", "qcqp"]),
+        help="Filters by criterion and scope, or those worth most together (quadratic program) "
+        "within all targets.",
+    ),
+    click.option("--target-params", metavar="P", help="Weights to reach (qcqp): 50%, 1.2M."),
+    click.option(
+        "--target-memory",
+        metavar="P",
+        help="Activation elements, all layers added up, to reach (qcqp): 50%, 2M.",
+    ),
+    click.option(
+        "--target-latency", metavar="T", help="Modelled time to reach (qcqp): 50%, 3.5ms."
+    ),
+    click.option(
+        "--latency-model",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="What 'onnx-esn profile' wrote, for --target-latency.",
+    ),
+    click.option(
+        "--solver-time",
+        default=60.0,
+        show_default=True,
+        type=click.FloatRange(0, min_open=True),
+        metavar="S",
+        help="Seconds that the search may take (qcqp).",
+    ),
+)
+granularity_option = click.option(
+    "--granularity",
+    default="channel",
+    show_default=True,
+    type=click.Choice(["channel", "spatial"]),
+    help="Whole filters, or positions of kernels: zeroed (--ratio), or smaller kernels "
+    "(--target-macs).",
+)
 layers_options = stacked(
     click.option(
         "--only", multiple=True, metavar="PATTERN", help="Leave all other layers alone (* and ?)."
@@ -223,8 +264,17 @@ convert_options = stacked(
 )
 method_option = click.option(
     "--method",
-    type=click.Choice(["compensated", "nearest"]),
-    help="Codes that make each other's errors good (the default with images), or plain rounding.",
+    type=click.Choice(["compensated", "nearest", "aciq", "qil"]),
+    help="Codes that make each other's errors good (the default with images), plain rounding, "
+    "analytical clipping (Banner et al.), or codes and intervals learned on the images.",
+)
+learn_options = stacked(
+    click.option(
+        "--epochs",
+        type=click.IntRange(1),
+        help="Passes over the images to learn from (default 20).",
+    ),
+    click.option("--seed", default=0, show_default=True, help="Order and variation of images."),
 )
 effort_option = click.option(
     "--effort",

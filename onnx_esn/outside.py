@@ -6,7 +6,12 @@ this) beside the relative name; it is read anew each time, and nobody holds it a
 
 from __future__ import annotations
 
+import atexit
+import functools
+import itertools
 import math
+import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +29,7 @@ from onnx.external_data_helper import (
 from onnx_esn.errors import ModelError
 
 _LEAST = 1 << 20  # bytes that are worth it
+_NUMBERS = itertools.count()
 _PACKED = {
     TensorProto.UINT4, TensorProto.INT4, TensorProto.FLOAT4E2M1, TensorProto.STRING,
     *(getattr(TensorProto, n) for n in ("UINT2", "INT2") if hasattr(TensorProto, n)),
@@ -84,6 +90,43 @@ def forget_place(tensor: onnx.TensorProto) -> None:
     """The tensor gets values of its own."""
     tensor.ClearField("data_location")
     del tensor.external_data[:]
+
+
+def put_values(
+    tensor: onnx.TensorProto, values: npt.NDArray[Any], *, outside: bool = False
+) -> None:
+    """Give a tensor of this shape other values, in the file's own type and byte order.
+
+    What was large and outside goes to a file of its own again, in a folder for temporary files
+    (`TMPDIR`) that goes when the process ends: to be held in memory is what it was spared.
+
+    Args:
+        tensor: the tensor.
+        values: its values.
+        outside: whether to do so though it was not outside itself.
+    """
+    outside = (outside or is_outside(tensor)) and values.nbytes >= _LEAST
+    for name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+        tensor.ClearField(name)
+    forget_place(tensor)
+    if not outside:
+        tensor.raw_data = values.tobytes()
+        return
+    tensor.ClearField("raw_data")
+    shelf = _shelf()
+    name = f"{next(_NUMBERS)}.data"
+    values.tofile(shelf / name)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": name, "basepath": str(shelf)}.items():
+        tensor.external_data.add(key=key, value=value)
+
+
+@functools.cache
+def _shelf() -> Path:
+    """A folder for weights that were made from others outside; it goes when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="onnx-esn-")).resolve()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def folders(tensors: Iterable[onnx.TensorProto]) -> set[Path]:

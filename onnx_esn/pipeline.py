@@ -13,12 +13,14 @@ import onnx
 from onnx_esn.calibration import CalibrationSet, Recipe, Source
 from onnx_esn.errors import OptionError
 from onnx_esn.evaluation import Comparison, evaluate
+from onnx_esn.passes.aciq import Aciq
 from onnx_esn.passes.annotation import Annotate
 from onnx_esn.passes.base import Pass, PassResult
 from onnx_esn.passes.bit_budget import QuantizeToBudget
 from onnx_esn.passes.compensated import CompensatedQuantization
 from onnx_esn.passes.export import runnable
 from onnx_esn.passes.layerwise.statistics import WalkOptions
+from onnx_esn.passes.learning.float_layers import LearnWeights
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize
 from onnx_esn.passes.recalibration import Recalibrate
@@ -26,10 +28,12 @@ from onnx_esn.passes.reconstruction import Reconstruct
 from onnx_esn.passes.requantization import open_weights
 from onnx_esn.passes.storing import NONE, Storing
 from onnx_esn.verbs import (
+    ON_IMAGES,
     InputShape,
     Model,
     Progress,
     check_method,
+    learning,
     named_shapes,
     open_images,
     opened_plain,
@@ -74,6 +78,9 @@ def compress(
     method: str = "compensated",
     effort: str = "balanced",
     channels: bool = True,
+    learn: bool = False,
+    epochs: int | None = None,
+    seed: int = 0,
     quantizer: str = "mid-rise",
     criterion: str = "signal-norm",
     scope: str | None = None,
@@ -115,9 +122,13 @@ def compress(
         exact: first remove what changes nothing.
         bits, target_cost: how to quantize. A percentage refers to the input model. With both, every
             filter has as many bits, and channels go until the cost is met.
-        method: "compensated", or "nearest": plain rounding, then recalibration (one of bits and
-            target_cost).
+        method: "compensated", "qil": learned from there, or "nearest": plain rounding, then
+            recalibration, or "aciq", see
+            `quantize` (both: one of bits and target_cost).
         effort: "fast", "balanced" or "thorough": how much is tried to meet `target_cost`.
+        learn: fine-tune on the images, towards the outputs of the float model: the weights of a
+            pruned model, and then codes, steps and biases as method "qil" does.
+        epochs, seed: of learning, see `onnx_esn.passes.learning.options.LearnOptions`.
         channels: whether `target_cost` may be met by removing channels too.
         quantizer: "mid-rise", or "mid-tread" for comparison.
         criterion, scope, round_to, min_width, absorb: see `Prune`.
@@ -134,6 +145,8 @@ def compress(
     if ratio is not None and target_macs is not None:
         raise OptionError("give one of ratio and target_macs, not both")
     check_method(method, bits, target_cost)
+    if learn and method not in ON_IMAGES:
+        raise OptionError(f"learning starts from compensated codes: leave out method {method}")
     storing = Storing(format, keep_opset, opset, activations, calibrator)
     source = opened_plain(model)
     dataset, held = _image_sets(source, images, eval_images, recipe, labels)
@@ -158,7 +171,8 @@ def compress(
 
     lossy = bool(ratio) or target_macs is not None
     walk = WalkOptions(batch_size=batch_size, threads=threads, progress=progress)
-    compensated = method == "compensated"
+    compensated = method in ON_IMAGES
+    learned = learning("qil" if learn else method, epochs, seed, threads, progress)
     only, exclude = tuple(only), tuple(exclude)
     if pruned is None and (lossy or exact):
         pruner = Prune(
@@ -179,6 +193,8 @@ def compress(
         if run("prune", pruner).modified and lossy:
             if compensated:
                 run("refit", Reconstruct(dataset, opened, exclude, only, walk))
+                if learn and learned is not None:
+                    run("learn", LearnWeights(dataset, opened, exclude, only, learned))
             else:
                 run("recalibrate", _towards(opened, dataset, batch_size, threads, progress))
     if compensated:
@@ -198,9 +214,14 @@ def compress(
             quantizer=quantizer,
             input_shape=shapes,
             walk=walk,
+            learn=learned,
         )
         stages += quantization.stages(current)
         current = stages[-1][1].model
+    elif method == "aciq":
+        aciq = Aciq(bits, target_cost, exclude, only, source, shapes, quantizer)
+        if run("quantize", aciq).details["pruned_filters"]:
+            run("remove zero filters", RemoveZeroFilters(shapes))
     else:
         quantizer_pass = Quantize(
             bits=bits,

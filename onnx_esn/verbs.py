@@ -20,6 +20,7 @@ from onnx_esn.graph.model_file import check_model, initializer_bytes, load_model
 from onnx_esn.graph.model_source import ModelSource, plain_source, source_name
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.absorption import ON_AVERAGE
+from onnx_esn.passes.aciq import Aciq
 from onnx_esn.passes.annotation import Annotate, annotated_shapes, strip_annotation
 from onnx_esn.passes.base import Pass, PassResult
 from onnx_esn.passes.bit_budget import QuantizeToBudget
@@ -27,18 +28,30 @@ from onnx_esn.passes.compensated import CompensatedQuantization
 from onnx_esn.passes.equalization import Equalize
 from onnx_esn.passes.export import Export, runnable
 from onnx_esn.passes.layerwise.statistics import WalkOptions
+from onnx_esn.passes.learning.options import EPOCHS, LearnOptions
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
 from onnx_esn.passes.quantization import Quantize
 from onnx_esn.passes.recalibration import Recalibrate
 from onnx_esn.passes.reconstruction import Reconstruct
 from onnx_esn.passes.requantization import open_weights, with_opening
+from onnx_esn.passes.spatial.options import SpatialOptions, is_spatial
 from onnx_esn.passes.storing import Storing
-from onnx_esn.plans import PruningPlan, PruningRatios, QuantizationPlan, load_pruning
+from onnx_esn.plans import (
+    PruningPlan,
+    PruningRatios,
+    QuantizationPlan,
+    SpatialPlan,
+    load_pruning,
+    load_spatial,
+)
+from onnx_esn.plans.bit_policy import BitPolicy
+from onnx_esn.plans.latency_model import LatencyModel
 
 log = logging.getLogger(__name__)
 
 _LARGE = 1 << 28  # bytes
-METHODS = ("compensated", "nearest")
+METHODS = ("compensated", "nearest", "aciq", "qil")
+ON_IMAGES = ("compensated", "qil")  # methods that need images
 
 Model = ModelSource
 Progress = Callable[[str, int, int], None]
@@ -77,7 +90,7 @@ def prune(
     *,
     ratio: float | None = None,
     target_macs: str | float | None = None,
-    plan: PruningPlan | PruningRatios | str | Path | None = None,
+    plan: PruningPlan | PruningRatios | SpatialPlan | str | Path | None = None,
     criterion: str = "signal-norm",
     scope: str | None = None,
     round_to: int = 1,
@@ -86,6 +99,13 @@ def prune(
     exclude: Sequence[str] = (),
     exact: bool = False,
     absorb: str = "mean",
+    selection: str = "ranked",
+    target_params: str | float | None = None,
+    target_memory: str | float | None = None,
+    target_latency: str | float | None = None,
+    latency_model: LatencyModel | str | Path | None = None,
+    solver_time: float = 60.0,
+    granularity: str = "channel",
     images: Source | None = None,
     recipe: str | Path | Recipe | None = None,
     refit: bool = True,
@@ -103,10 +123,32 @@ def prune(
             see `onnx_esn.passes.reconstruction.Reconstruct`.
         input_shape: sizes of dynamic axes.
         ratio, target_macs, plan, criterion, scope, round_to, min_width, only, exclude, exact,
-            absorb: see `onnx_esn.passes.pruning.Prune`.
+            absorb, selection, target_params, target_memory, target_latency, latency_model,
+            solver_time: see `onnx_esn.passes.pruning.Prune`.
+        granularity: "channel": whole filters; "spatial": positions of kernels, see
+            `onnx_esn.passes.spatial.pruning.PruneSpatial`, which takes ratio, target_macs, scope,
+            only and exclude. A plan says for itself.
         batch_size, threads, progress: for the images.
     """
     loaded = opened(model)
+    spatial = load_spatial(plan)
+    if is_spatial(granularity, plan is not None, spatial):
+        given = SpatialOptions(ratio, target_macs, spatial, scope, tuple(only), tuple(exclude))
+        given.refuse(
+            criterion=criterion != "signal-norm",
+            round_to=round_to > 1,
+            min_width=min_width > 1,
+            exact=exact,
+            absorb=absorb != "mean",
+            selection=selection != "ranked",
+            target_params=target_params is not None,
+            target_memory=target_memory is not None,
+            target_latency=target_latency is not None,
+        )
+        dataset = open_images(loaded, images, recipe) if refit else None
+        walk = WalkOptions(batch_size=batch_size, threads=threads, progress=progress)
+        return _changed(given.step(dataset, named_shapes(loaded, input_shape), walk), loaded)
+    assert not isinstance(plan, SpatialPlan)
     decided = None if plan is None else load_pruning(plan)
     dataset = open_images(loaded, images, recipe)
     step = Prune(
@@ -121,12 +163,18 @@ def prune(
         exclude=tuple(exclude),
         exact=exact,
         absorb=absorb,
+        selection=selection,
+        target_params=target_params,
+        target_memory=target_memory,
+        target_latency=target_latency,
+        latency_model=latency_model,
+        solver_time=solver_time,
         images=dataset,
         input_shapes=named_shapes(loaded, input_shape),
         batch_size=batch_size,
     )
     result = _changed(step, loaded)
-    asked = ratio or target_macs is not None or isinstance(decided, PruningRatios)
+    asked = ratio or step.targets().given or isinstance(decided, PruningRatios)
     if not result.modified and asked:
         if result.details.get("filters_prunable"):
             why = "ask for more, or for less with round_to and min_width"
@@ -175,6 +223,7 @@ def quantize(
     bits: int | None = None,
     target_cost: str | float | None = None,
     plan: QuantizationPlan | str | Path | None = None,
+    policy: BitPolicy | str | Path | None = None,
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
     images: Source | None = None,
@@ -184,6 +233,8 @@ def quantize(
     quantizer: str = "mid-rise",
     method: str | None = None,
     effort: str = "balanced",
+    epochs: int | None = None,
+    seed: int = 0,
     requantize: bool = False,
     format: str = "fake",
     keep_opset: bool = False,
@@ -199,13 +250,17 @@ def quantize(
 
     Args:
         model: path or model.
-        bits, target_cost, plan, only, exclude: see `onnx_esn.passes.quantization.Quantize`.
+        bits, target_cost, plan, policy, only, exclude: see
+            `onnx_esn.passes.quantization.Quantize`. A policy is what `trace` writes.
         images, recipe: calibration set; None quantizes without any.
         reference: what to recalibrate towards; None: the input model.
         cost_of: the model a percentage in `target_cost` refers to; None: the input model.
         quantizer: "mid-rise", or "mid-tread" for comparison; a plan says for itself.
         method: "compensated": bits by measured losses, codes that make each other's errors good;
-            the default with images. "nearest": plain rounding, then recalibration.
+            the default with images. "nearest": plain rounding, then recalibration. "aciq":
+            analytical clipping, see `onnx_esn.passes.aciq.Aciq`; the images change nothing. "qil":
+            compensated, then codes, steps and biases learned on the images.
+        epochs, seed: of learning, see `onnx_esn.passes.learning.options.LearnOptions`.
         effort: "fast", "balanced" or "thorough", for a compensated `target_cost`.
         requantize: quantize weights that are integers already once more, see
             `onnx_esn.passes.requantization`; without it they are refused.
@@ -231,15 +286,16 @@ def quantize(
         _stored, storing, dataset, tuple(only), tuple(exclude), batch_size, threads
     )
     method = method or ("nearest" if dataset is None or plan is not None else "compensated")
-    if method == "compensated" and plan is None:
-        check_method(method, bits, target_cost)
+    if method in ON_IMAGES and plan is None:
+        check_method(method, bits, target_cost, policy)
         if dataset is None:
-            raise OptionError("method compensated needs images (--images)")
+            raise OptionError(f"method {method} needs images (--images)")
         compensated = _changed(
             CompensatedQuantization(
                 dataset,
                 bits=bits,
                 target_cost=target_cost,
+                policy=policy,
                 effort=effort,
                 only=tuple(only),
                 exclude=tuple(exclude),
@@ -249,18 +305,23 @@ def quantize(
                 quantizer=quantizer,
                 input_shape=shapes,
                 walk=WalkOptions(batch_size=batch_size, threads=threads, progress=progress),
+                learn=learning(method, epochs, seed, threads, progress),
             ),
             loaded,
         )
         return store(with_opening(compensated, opening))
+    if plan is not None and method in METHODS and method != "nearest":
+        raise OptionError(f"a plan has its codes: method {method} does not go with it")
+    if method == "aciq" and policy is not None:
+        raise OptionError("method aciq allots bits itself; leave the policy out")
     if method != "nearest":
         check_method(method, bits, target_cost)
-        raise OptionError("a plan has its codes: method compensated does not go with it")
-    step = QuantizeToBudget(
+    step: Pass = QuantizeToBudget(
         Quantize(
             bits=bits,
             target_cost=target_cost,
             plan=plan,
+            policy=policy,
             only=tuple(only),
             exclude=tuple(exclude),
             reference=cost_of,
@@ -269,6 +330,8 @@ def quantize(
         ),
         shapes,
     )
+    if method == "aciq":
+        step = Aciq(bits, target_cost, tuple(exclude), tuple(only), cost_of, shapes, quantizer)
     result = _changed(step, loaded)
     zero = RemoveZeroFilters(shapes)(result.model)
     details = dict(result.details)
@@ -280,7 +343,7 @@ def quantize(
         }
         skipped += [s for s in zero.skipped if ON_AVERAGE in s.reason]
     final = zero.model
-    if dataset is not None:
+    if dataset is not None and method != "aciq":
         back = Recalibrate(
             dataset,
             reference=towards,
@@ -296,14 +359,34 @@ def quantize(
     return store(with_opening(done, opening))
 
 
-def check_method(method: str, bits: int | None, target_cost: object) -> None:
+def learning(
+    method: str,
+    epochs: int | None,
+    seed: int,
+    threads: int | None,
+    progress: Progress | None,
+) -> LearnOptions | None:
+    """How to learn; None where the method does not.
+
+    Raises:
+        OptionError: epochs for a method that learns nothing, or fewer than 1.
+    """
+    if method != "qil":
+        if epochs is not None:
+            raise OptionError("epochs are for what learns: method qil")
+        return None
+    count = EPOCHS if epochs is None else epochs
+    return LearnOptions(epochs=count, seed=seed, threads=threads, progress=progress)
+
+
+def check_method(method: str, bits: int | None, target_cost: object, policy: object = None) -> None:
     """Raise `OptionError` where a method is unknown, or is not told how to quantize."""
     if method not in METHODS:
         known = ", ".join(METHODS)
         raise OptionError(f"method {method!r} is not known; there are: {known}")
-    if bits is None and target_cost is None:
+    if bits is None and target_cost is None and policy is None:
         raise OptionError("say how to quantize: bits or target_cost")
-    if method == "nearest" and bits is not None and target_cost is not None:
+    if method not in ON_IMAGES and bits is not None and target_cost is not None:
         raise OptionError("say how to quantize: one of bits or target_cost")
 
 

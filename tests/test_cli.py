@@ -50,7 +50,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> str:
     "verb",
     [
         *("inspect", "prune", "recalibrate", "quantize", "equalize", "convert", "annotate"),
-        *("compress", "evaluate", "compare", "sweep"),
+        *("compress", "evaluate", "compare", "sweep", "profile"),
     ],
 )
 def test_help_has_an_example(verb: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import onnx
 import pytest
@@ -128,3 +130,74 @@ def test_a_file_that_is_gone_or_short_is_named(path, tmp_path):
         onnx_esn.quantize(lean, bits=3)
     with pytest.raises(ModelError, match=r"m\.onnx"):
         load_model(path, outside=True)
+
+
+def test_what_is_made_of_large_weights_stays_outside(path):
+    """Quantized weights go to a file too; what reads them need not know."""
+    source = load_model(path, outside=True)
+    before = {t.name: outside.tensor_values(t).copy() for t in source.graph.initializer}
+    result = onnx_esn.quantize(source, bits=3).model
+    assert left(result) == left(source) != []
+    assert outside.folders(result.graph.initializer).isdisjoint(
+        outside.folders(source.graph.initializer)
+    )
+    for tensor in source.graph.initializer:
+        np.testing.assert_array_equal(outside.tensor_values(tensor), before[tensor.name])
+    again = onnx_esn.quantize(result, bits=3)
+    assert not again.modified
+
+
+def test_a_part_of_the_weights_is_replaced(path):
+    """Some tensors lie in the model's folder then, others in one for temporary files."""
+    source = load_model(path, outside=True)
+    name = onnx_esn.inspect(source).layers[0].name
+    result = onnx_esn.quantize(source, bits=3, exclude=[name]).model
+    inside = onnx_esn.quantize(load_model(path), bits=3, exclude=[name]).model
+    feed = {"x": np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(kind_of(source))}
+    expected, found = Session(inside).run(feed), Session(result).run(feed)
+    for output in expected:
+        np.testing.assert_array_equal(expected[output], found[output])
+
+
+def kind_of(model):
+    return onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
+
+
+def test_equal_tensors_outside_are_stored_once(tmp_path):
+    net = Net(8, 8, 8)
+    w = np.random.default_rng(0).normal(size=(64, 64, 3, 3)).astype(np.float32)
+    y = net.conv("x", 8, 64, 1)
+    for _ in range(2):
+        y = net.relu(net.op("Conv", y, net.store(w), pads=[1] * 4))
+    model = onnx_esn.quantize(net.model(y), bits=3, only=[net.nodes[0].name]).model
+    write_with_data(model, tmp_path / "m.onnx", tmp_path / "m.onnx.data")
+    lean = load_model(tmp_path / "m.onnx", outside=True)
+    assert len(left(lean)) == 2
+    inside, outer = (onnx_esn.convert(m, format="qdq").model for m in (model, lean))
+    assert outside.brought_inside(outer) == inside
+    assert sum(list(t.dims) == [64, 64, 3, 3] for t in outer.graph.initializer) == 1
+
+
+@pytest.mark.parametrize(("stored", "most"), [("fake", 2.0), ("qdq", 2.4)])
+def test_quantizing_takes_little_more_than_a_layer(tmp_path, stored, most):
+    """Only blocks of filters are ever in float64, and neither input nor result in memory.
+
+    A layer is half of this file, and all of a block counts: larger models take less.
+    """
+    net = Net(256, 1, 1)
+    y = net.op("Flatten", "x")
+    weights = np.random.default_rng(0).standard_normal((2, 4096, 4096), np.float32)
+    y = net.gemm(y, 256, 4096)
+    for w in weights:
+        y = net.op("Gemm", y, net.store(w), transB=1)
+    write_with_data(net.model(y), tmp_path / "m.onnx", tmp_path / "m.onnx.data")
+    del net, weights, w
+    size = (tmp_path / "m.onnx.data").stat().st_size
+    tracemalloc.start()
+    try:
+        source = load_model(tmp_path / "m.onnx", outside=True)
+        onnx_esn.quantize(source, bits=1, format=stored)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < most * size

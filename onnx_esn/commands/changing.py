@@ -16,6 +16,8 @@ from onnx_esn.commands.base import command
 @options.model_argument
 @options.output_option
 @options.prune_options
+@options.selection_options
+@options.granularity_option
 @options.plan_options("Replay a plan, or follow a file of ratios.")
 @options.layers_options
 @options.images_options(required=False)

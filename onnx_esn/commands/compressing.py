@@ -29,9 +29,14 @@ from onnx_esn.errors import OptionError
     "--method",
     default="compensated",
     show_default=True,
-    type=click.Choice(["compensated", "nearest"]),
-    help="Codes that make each other's errors good, or plain rounding.",
+    type=click.Choice(["compensated", "nearest", "aciq", "qil"]),
+    help="Codes that make each other's errors good, plain rounding, analytical clipping, or codes "
+    "and intervals learned on the images.",
 )
+@click.option(
+    "--learn", is_flag=True, help="Fine-tune towards the float model's outputs; no labels."
+)
+@options.learn_options
 @options.quantizer_option
 @options.requantize_option
 @options.format_options

@@ -18,9 +18,15 @@ from onnx_esn.commands.base import command
 @options.bits_options
 @options.method_option
 @options.effort_option
+@options.learn_options
 @options.quantizer_option
 @options.requantize_option
 @options.plan_options("Replay a plan.")
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    help="Bits per layer, as onnx-esn trace writes them.",
+)
 @options.images_options(required=False)
 @click.option("--reference", type=click.Path(path_type=Path), help="Model to recalibrate towards.")
 @options.format_options

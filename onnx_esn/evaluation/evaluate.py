@@ -14,9 +14,7 @@ from onnx_esn.calibration import (
     CalibrationSet,
     Latency,
     Recipe,
-    Session,
     Source,
-    median_latency,
     open_set,
 )
 from onnx_esn.errors import OptionError
@@ -26,6 +24,7 @@ from .comparison import Accuracy, Comparison, Evaluation, OutputAgreement
 from .costs import Costs, measure_costs
 from .matching import check_inputs, common_batch, match_outputs, unique_names
 from .side_by_side import Progress, compare_outputs
+from .turns import Runnable, any_large, latencies
 
 Model = onnx.ModelProto | str | os.PathLike[str]
 
@@ -72,7 +71,8 @@ def evaluate(
         names,
     )
     loadable = [_loadable(model) for model in rows]
-    sessions = [Session(model, threads=threads) for model in loadable]
+    waiting = any_large(loadable)
+    sessions = [Runnable(model, threads=threads, waiting=waiting) for model in loadable]
     for title, session in zip(titles, sessions, strict=True):
         check_inputs(session.inputs, sessions[first].inputs, title, titles[first])
     size = common_batch(sessions, titles) or batch_size
@@ -144,12 +144,12 @@ def _open_shapes(
 
 
 def _time(
-    sessions: Sequence[Session], sets: Sequence[CalibrationSet], first: int
+    sessions: Sequence[Runnable], sets: Sequence[CalibrationSet], first: int
 ) -> tuple[list[Latency | None], int]:
     """Latency of each model on one sample (or its fixed batch), relative to the reference."""
     order = [first, *(index for index in range(len(sessions)) if index != first)]
     feeds = [next(iter(sets[index].batches(1))).feeds for index in order]
-    timed = median_latency([sessions[index] for index in order], feeds)
+    timed = latencies([sessions[index] for index in order], feeds)
     by_index: dict[int, Latency | None] = dict(zip(order, timed, strict=True))
     batch = len(next(iter(feeds[0].values())))
     return [by_index[index] for index in range(len(sessions))], batch

@@ -12,6 +12,8 @@ import onnx
 from onnx_esn.calibration import Session, TensorSpec
 from onnx_esn.errors import OptionError
 
+from .turns import Runnable
+
 log = logging.getLogger(__name__)
 
 
@@ -64,7 +66,7 @@ def match_outputs(
     return {b.name: a.name for a, b in zip(own, reference, strict=True)}
 
 
-def common_batch(sessions: Sequence[Session], names: Sequence[str]) -> int | None:
+def common_batch(sessions: Sequence[Session | Runnable], names: Sequence[str]) -> int | None:
     """The batch size that some models insist on, or None.
 
     Raises:

@@ -13,6 +13,7 @@ from onnx_esn.errors import LabelsError
 
 from .accumulation import AgreementSum, Hits, Outputs, is_classifier, measure_accuracy
 from .comparison import Accuracy, OutputAgreement
+from .turns import Runnable, side_by_side
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ Progress = Callable[[int, int], None]
 
 
 def compare_outputs(
-    sessions: Sequence[Session],
+    models: Sequence[Runnable],
     sets: Sequence[CalibrationSet],
     maps: Sequence[dict[str, str]],
     first: int,
@@ -31,7 +32,7 @@ def compare_outputs(
     """Run all models over their sets: agreement of each output, and accuracy, of each model.
 
     Args:
-        sessions, sets: one set for each model, all of the same samples.
+        models, sets: one set for each model, all of the same samples.
         maps: for each model, its name of each output of the reference.
         first: index of the reference.
         size: samples in a batch.
@@ -42,11 +43,11 @@ def compare_outputs(
         LabelsError: labels that the class scores do not fit, or there are none (``insist``).
         InferenceError: a model cannot be run or gives NaN.
     """
-    sums = [[AgreementSum(name) for name in maps[first]] for _ in sessions]
-    hits = [Hits() for _ in sessions]
+    sums = [[AgreementSum(name) for name in maps[first]] for _ in models]
+    hits = [Hits() for _ in models]
     labels, scores = sets[first].labels, None
     done = 0
-    for outputs in _lockstep(sessions, sets, maps, size):
+    for outputs in _lockstep(models, sets, maps, size):
         count = min(size, len(sets[first]) - done)
         if labels is not None:
             if not done:
@@ -62,23 +63,23 @@ def compare_outputs(
             progress(done, len(sets[first]))
     agreements = [[total.result() for total in row] for row in sums]
     if scores is None:
-        return agreements, [None] * len(sessions)
+        return agreements, [None] * len(models)
     right = [hit.array() for hit in hits]
     return agreements, [measure_accuracy(row, right[first]) for row in right]
 
 
 def _lockstep(
-    sessions: Sequence[Session],
+    models: Sequence[Runnable],
     sets: Sequence[CalibrationSet],
     maps: Sequence[dict[str, str]],
     size: int,
 ) -> Iterator[list[Outputs]]:
     """The outputs of all models for each batch, by the reference's names."""
-    streams = [
-        iterate_outputs(session, data, size, list(names.values()))
-        for session, data, names in zip(sessions, sets, maps, strict=True)
-    ]
-    for step in zip(*streams, strict=True):
+
+    def run(index: int, session: Session) -> Iterator[Outputs]:
+        return iterate_outputs(session, sets[index], size, list(maps[index].values()))
+
+    for step in side_by_side(models, run):
         yield [
             {name: given[own] for name, own in names.items()}
             for given, names in zip(step, maps, strict=True)

@@ -14,6 +14,8 @@ from onnx import numpy_helper
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import EvaluationError, attributes
 from onnx_esn.graph.hoisting import captured
+from onnx_esn.graph.number_formats import EPSILON
+from onnx_esn.graph.quantized import quantizing_node
 from onnx_esn.graph.stored import constant_value
 
 _MOST = 1024  # integers
@@ -65,12 +67,22 @@ def _stored(
         return tensor
     if node.op_type != "Constant" and name not in wanted:
         return None
+    if _is_weight(name, constants):
+        return None
     try:
         value = constants.value(name)
     except EvaluationError:
         return None
     small = value.size <= _MOST and (node.op_type == "Constant" or value.dtype.kind in "iub")
     return numpy_helper.from_array(np.ascontiguousarray(value), name) if small else None
+
+
+def _is_weight(name: str, constants: Constants) -> bool:
+    """Whether a constant is floats made of stored integers: to compute them all takes long."""
+    last = quantizing_node(name, constants)
+    if last is None:
+        return False
+    return last.op_type != "Cast" or attributes(last)["to"] in EPSILON
 
 
 def _shapes_of_constants(model: onnx.ModelProto) -> bool:

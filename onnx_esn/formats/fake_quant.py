@@ -5,15 +5,17 @@ The graph stays as it is and any runtime runs it; `inspect` reads the codes back
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.layer_weight import Block
 from onnx_esn.graph.layers import Layer
-from onnx_esn.graph.number_formats import EPSILON, round_to, to_bytes
+from onnx_esn.graph.number_formats import EPSILON, round_to, stored_dtype, to_stored
 from onnx_esn.graph.readers import readers
 from onnx_esn.graph.weights import (
     Floats,
@@ -24,7 +26,7 @@ from onnx_esn.graph.weights import (
     read_weight,
 )
 from onnx_esn.numerics.midrise import decode
-from onnx_esn.outside import forget_place
+from onnx_esn.outside import is_outside, put_values
 
 _OPTIONAL_INPUTS = 4  # before this IR version every initializer is an input of the graph too
 
@@ -65,7 +67,12 @@ def write_into(
 
     The values that `constants` keeps of the weight are those before the change.
     """
-    return write_values(model, constants, layers, weight, quantized_values(weight, codes, step))
+    new, delta = np.asarray(codes, dtype=np.float64), np.asarray(step, dtype=np.float64)
+
+    def values(block: Block) -> Floats:
+        return quantized_block(weight, block, new[block.rows], delta[block.rows])
+
+    return write_blocks(model, constants, layers, weight, values)
 
 
 def write_values(
@@ -76,15 +83,40 @@ def write_values(
     values: Floats,
 ) -> bool:
     """Write values (M, K), rounded to the stored type by the caller, as `write_into` does."""
+    return write_blocks(model, constants, layers, weight, lambda block: values[block.rows])
+
+
+def write_blocks(
+    model: onnx.ModelProto,
+    constants: Constants,
+    layers: Sequence[Layer],
+    weight: StoredWeight,
+    values: Callable[[Block], Floats],
+) -> bool:
+    """Write values, rounded to the stored type, made for a few filters at a time, in place.
+
+    Args:
+        model, constants, layers, weight: as for `write_into`.
+        values: (m, K) for a block of the weight; asked for once for each, in order.
+
+    Returns:
+        Whether any differs from what was there.
+    """
     if weight.locked:
         raise ValueError(f"{layers[0].name}: {weight.locked}")
-    if np.array_equal(values, weight.W):
-        return False
     tensor = _own_tensor(model, constants, layers, weight)
+    kind = weight.read_type if tensor is None else weight.type
+    rows, modified = np.empty(weight.shape, stored_dtype(kind)), False
+    for block in weight.blocks():
+        new = values(block)
+        modified = modified or not np.array_equal(new, block.W)
+        rows[block.rows] = to_stored(new, kind)
+    if not modified:
+        return False
     if tensor is None:
-        _add_tensor(model, constants, layers, weight, values)
+        _add_tensor(model, constants, layers, weight, rows)
     else:
-        _overwrite(tensor, to_bytes(as_stored(layers[0], constants, values), weight.type))
+        put_values(tensor, as_stored(layers[0], constants, rows))
     return True
 
 
@@ -95,11 +127,21 @@ def quantized_values(weight: StoredWeight, codes: npt.ArrayLike, step: npt.Array
     writing what was read changes nothing.
     """
     new, delta = np.asarray(codes, dtype=np.float64), np.asarray(step, dtype=np.float64)
-    values = round_to(decode(new, delta), weight.type)
+    values = np.empty(weight.shape)
+    for block in weight.blocks():
+        rows = block.rows
+        values[rows] = quantized_block(weight, block, new[rows], delta[rows])
+    return values
+
+
+def quantized_block(weight: StoredWeight, block: Block, codes: Floats, step: Floats) -> Floats:
+    """The same (m, K) for a few filters of the weight: codes (m, K), step (m,)."""
+    values = round_to(decode(codes, step), weight.type)
     if weight.step is not None:
-        near = np.abs(delta - weight.step) <= EPSILON[weight.type] * weight.step
-        there = near & (new == weight.codes).all(axis=1)
-        values[there] = weight.W[there]
+        now = weight.step[block.rows]
+        near = np.abs(step - now) <= EPSILON[weight.type] * now
+        there = near & (codes == block.codes).all(axis=1)
+        values[there] = block.W[there]
     return values
 
 
@@ -119,33 +161,24 @@ def _own_tensor(
     return constant_tensor(constants.producer[weight.tensor])
 
 
-def _overwrite(tensor: onnx.TensorProto, raw: bytes) -> None:
-    for name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
-        tensor.ClearField(name)
-    forget_place(tensor)
-    tensor.raw_data = raw
-
-
 def _add_tensor(
     model: onnx.ModelProto,
     constants: Constants,
     layers: Sequence[Layer],
     weight: StoredWeight,
-    values: Floats,
+    rows: npt.NDArray[Any],
 ) -> None:
-    """Give the layers a tensor of their own."""
+    """Give the layers a tensor of their own, of filters (M, K)."""
     taken = {t.name for t in model.graph.initializer} | {i.name for i in model.graph.input}
     taken |= {name for node in model.graph.node for name in (*node.input, *node.output)}
     name = f"{weight.tensor}_quantized"
     while name in taken:
         name += "_"
     shape = layers[0].weight_shape
-    model.graph.initializer.add(
-        name=name,
-        data_type=weight.read_type,
-        dims=shape,
-        raw_data=to_bytes(layers[0].from_filters(values), weight.read_type),
-    )
+    source = constants.initializers.get(weight.tensor)
+    added = model.graph.initializer.add(name=name, data_type=weight.read_type, dims=shape)
+    values = layers[0].from_filters(rows)
+    put_values(added, values, outside=source is not None and is_outside(source))
     if model.ir_version < _OPTIONAL_INPUTS:
         model.graph.input.append(onnx.helper.make_tensor_value_info(name, weight.read_type, shape))
     for layer in layers:

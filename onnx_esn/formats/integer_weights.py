@@ -16,13 +16,11 @@ from onnx import TensorProto
 from onnx_esn.formats.containers import Integers
 from onnx_esn.graph.number_formats import EPSILON, round_to
 from onnx_esn.graph.weights import StoredWeight
-from onnx_esn.numerics.esn import filter_bits
 from onnx_esn.numerics.quantizers import MID_RISE
 
 Floats = npt.NDArray[np.float64]
 
 _BYTE = 127
-_CHUNK = 1 << 20  # weights at a time
 # Neighbours of the best scale that are tried.
 _NEIGHBOURS = (0, 1, -1, 2, -2, 3, -3, 4, -4)
 # The smallest number of each type above 0: nothing is closer together.
@@ -62,29 +60,45 @@ def as_integers(weight: StoredWeight) -> IntegerWeight:
     ±1.5, ±4.5 at step 3Δ are also ±0.5·3, ±1.5·3. Fractions that need no wider codes are tried.
     """
     assert weight.step is not None
-    assert weight.codes is not None
+    assert weight.halves is not None
     half = weight.quantizer == MID_RISE.name
     per_step = 2 if half else 1
     # No filter may take more than the widest one has.
-    widest = int(filter_bits(weight.codes).max(initial=0))
+    widest = int(weight.filter_bits.max(initial=0))
     top = (1 << widest) - 1 if half else (1 << max(widest - 1, 0)) - 1
-    M, K = weight.codes.shape
+    M, K = weight.shape
     off = np.zeros(M)
-    n: Integers = np.empty((M, K), np.int16)
+    n: Integers = np.empty((M, K), np.int8 if top <= _BYTE else np.int16)
     scale = round_to(weight.step / per_step, weight.type)
-    rows_at_once = max(1, _CHUNK // max(K, 1))
-    for start in range(0, M, rows_at_once):
-        rows = slice(start, start + rows_at_once)
-        W, part = weight.W[rows], np.rint(weight.codes[rows] * per_step)
+    for rows, W, codes in weight.blocks():
+        assert codes is not None
+        part = np.rint(codes * per_step)
         off[rows] = _off(part, scale[rows], W, weight.type)
         for row in np.flatnonzero(off[rows] > 0):
             refined = _refined(part[row], W[row : row + 1], weight.type, top, per_step)
-            part[row], scale[start + row], off[start + row] = refined
+            part[row], scale[rows.start + row], off[rows.start + row] = refined
         n[rows] = part
     scale[~n.any(axis=1)] = 0.0
     if n.size and max(-int(n.min()), int(n.max())) <= _BYTE:
         n = n.astype(np.int8)
     return IntegerWeight(n, scale, half, int((off > 0).sum()), float(off.max(initial=0.0)))
+
+
+def shifted_integers(weight: StoredWeight) -> IntegerWeight:
+    """Return the integers n = 2·W_int and scales of a weight on a grid with offsets.
+
+    W = round(scale · (n + 2·offset)): the offsets are those of `StoredWeight.shifted`.
+    """
+    assert weight.shifted is not None
+    step, codes, offset = weight.shifted
+    n: Integers = np.rint(2.0 * codes).astype(np.int16)
+    off = np.zeros(step.shape)
+    for block in weight.blocks():
+        rows = block.rows
+        multiples = codes[rows] + offset[rows, None]
+        off[rows] = _off(multiples, step[rows], block.W, weight.type)
+    ulps = float(off.max(initial=0.0))
+    return IntegerWeight(n, step / 2.0, True, int((off > 0).sum()), ulps)
 
 
 def _refined(

@@ -5,6 +5,7 @@
     scaled after  where DequantizeLinear cannot take s (two filter axes, float64, an operator set
                   before 13), or should not:         W = DequantizeLinear(n, 1) · s
 
+On a grid with an offset o per filter it is W = (DequantizeLinear(k, 1) + ½ + o) · 2s.
 The product with s is the only one that rounds, and it rounds to what the grid was rounded to:
 k + ½ has at most eight bits, which every float type holds. (DequantizeLinear(k, 2s) + s would round
 twice, and be off by a unit in the last place here and there.) For float16 and bfloat16 all is
@@ -17,13 +18,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_esn.formats.containers import Container, narrowest
+from onnx_esn.formats.containers import narrowest
 from onnx_esn.formats.integer_weights import Floats
-from onnx_esn.formats.qdq_types import Form, Place, Scalars
+from onnx_esn.formats.qdq_types import Codes, Form, Place, Scalars
 from onnx_esn.graph.number_formats import to_bytes
 
 _FLOAT = int(TensorProto.FLOAT)
@@ -59,14 +59,15 @@ def _computed_type(data_type: int) -> int:
 
 
 def _forms(place: Place, opset: int, scalars: Scalars) -> Iterator[Form | None]:
-    yield _direct(place, opset)
-    yield _after(place, opset, scalars, shifted=False)
+    if place.offset is None:
+        yield _direct(place, opset)
+        yield _after(place, opset, scalars, shifted=False)
     if place.half:
         yield _after(place, opset, scalars, shifted=True)
 
 
 def _direct(place: Place, opset: int) -> Form | None:
-    container = _container(place.n, opset)
+    container = narrowest(*place.range, opset)
     single = place.scale.size == 1
     made = _dequantized_type(place.type, opset)
     if (
@@ -77,40 +78,39 @@ def _direct(place: Place, opset: int) -> Form | None:
     ):
         return None
     scale = np.where(place.scale == 0, 1.0, place.scale)  # of zeros; some runtimes divide by it
-    tensors = (
-        container.tensor(place.n, f"{place.stem}_codes"),
-        _floats(scale.reshape(() if single else -1), made, f"{place.stem}_scale"),
-    )
-    nodes = _chain(place, tensors[0].name, [("DequantizeLinear", tensors[1].name)], made)
+    codes = Codes(f"{place.stem}_codes", container, place.n, False, place.n.shape)
+    scales = _floats(scale.reshape(() if single else -1), made, f"{place.stem}_scale")
+    nodes = _chain(place, codes.name, [("DequantizeLinear", scales.name)], made)
     if not single and place.axis != 1:
         nodes[0].attribute.append(helper.make_attribute("axis", place.axis))
-    return _form(container.name, container, nodes, tensors, place)
+    return _form(container.name, codes, nodes, [scales], place)
 
 
 def _after(place: Place, opset: int, scalars: Scalars, *, shifted: bool) -> Form | None:
-    values = np.where(place.n == 0, 0, (place.n - 1) // 2) if shifted else place.n
-    container = _container(values, opset)
+    low, high = ((n - 1) // 2 if n and shifted else n for n in place.range)
+    container = narrowest(low, high, opset)
     if container is None:
         return None
     scale = place.scale * 2 if shifted else place.scale
     used = _computed_type(place.type)
-    tensors = [
-        container.tensor(values.reshape(place.view), f"{place.stem}_codes"),
-        _floats(scale, used, f"{place.stem}_scale"),
-    ]
+    codes = Codes(f"{place.stem}_codes", container, place.n, shifted, place.view)
+    others = [_floats(scale, used, f"{place.stem}_scale")]
     steps = [("DequantizeLinear", scalars.one)]
     if used != _FLOAT:
         steps.append(("Cast", ""))
-    if shifted:
+    if shifted and place.offset is not None:
+        others.append(_floats(place.offset, used, f"{place.stem}_offset"))
+        steps.append(("Add", others[-1].name))
+    elif shifted:
         steps.append(("Add", scalars.half))
-    steps.append(("Mul", tensors[1].name))
+    steps.append(("Mul", others[0].name))
     if place.view != place.n.shape:
         shape = np.array(place.n.shape, np.int64)
-        tensors.append(numpy_helper.from_array(shape, f"{place.stem}_shape"))
-        steps.append(("Reshape", tensors[2].name))
-    nodes = _chain(place, tensors[0].name, steps, used)
+        others.append(numpy_helper.from_array(shape, f"{place.stem}_shape"))
+        steps.append(("Reshape", others[-1].name))
+    nodes = _chain(place, codes.name, steps, used)
     name = f"{container.name}+{'Add' if shifted else 'Mul'}"
-    return _form(name, container, nodes, tensors, place)
+    return _form(name, codes, nodes, others, place)
 
 
 def _chain(
@@ -133,20 +133,16 @@ def _chain(
     return nodes
 
 
-def _container(values: npt.NDArray[np.generic], opset: int) -> Container | None:
-    return narrowest(int(values.min(initial=0)), int(values.max(initial=0)), opset)
-
-
 def _form(
     name: str,
-    container: Container,
+    codes: Codes,
     nodes: list[onnx.NodeProto],
-    tensors: Sequence[onnx.TensorProto],
+    others: Sequence[onnx.TensorProto],
     place: Place,
 ) -> Form:
-    stored = sum(len(tensor.raw_data) for tensor in tensors)
+    stored = codes.raw_bytes + sum(len(tensor.raw_data) for tensor in others)
     made = (place.type, place.n.shape)
-    return Form(name, container, tuple(nodes), tuple(tensors), made, stored)
+    return Form(name, codes.container, tuple(nodes), codes, tuple(others), made, stored)
 
 
 def _floats(values: Floats, data_type: int, name: str) -> onnx.TensorProto:

@@ -11,7 +11,12 @@ import numpy.typing as npt
 import onnx
 
 from onnx_esn.errors import InputError
-from onnx_esn.formats.integer_weights import MOST_ULPS, IntegerWeight, as_integers
+from onnx_esn.formats.integer_weights import (
+    MOST_ULPS,
+    IntegerWeight,
+    as_integers,
+    shifted_integers,
+)
 from onnx_esn.formats.qdq_types import SUFFIXES, Place
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.hoisting import Names
@@ -69,7 +74,7 @@ def _on_a_grid(
     """The layers, first of them the one that reads the weight as filters on a grid, if any does."""
     for i, layer in enumerate(layers):
         weight = read_weight(layer, constants)
-        if weight.step is not None or weight.locked:
+        if weight.step is not None or weight.shifted is not None or weight.locked:
             return [layer, *layers[:i], *layers[i + 1 :]], weight
     return layers, weight
 
@@ -95,7 +100,7 @@ def _candidate(
     reason = _why_not(weight)
     if reason:
         return stays(reason)
-    integers = as_integers(weight)
+    integers = as_integers(weight) if weight.shifted is None else shifted_integers(weight)
     if integers.ulps > MOST_ULPS:
         return stays(f"no step gives its weights to within {MOST_ULPS:g} unit in the last place")
     return Candidate(
@@ -117,9 +122,9 @@ def _plain(model: onnx.ModelProto, users: Mapping[str, Sequence[int]], tensor: s
 def _why_not(weight: StoredWeight) -> str:
     if weight.locked:
         return weight.locked
-    if weight.step is not None:
+    if weight.step is not None or weight.shifted is not None:
         return ""
-    if not weight.W.any():
+    if not weight.values.any():
         return "its weights are all 0"
     return "its weights lie on no grid: quantize it first"
 
@@ -136,17 +141,17 @@ def _place(
         n = np.asarray(layer.from_filters(integers.n), integers.n.dtype)
         owner = _owners(layer)
     else:
-        n = as_stored(layer, constants, integers.n.astype(np.float64)).astype(integers.n.dtype)
-        number = np.arange(layer.filters, dtype=np.float64)[:, None]
-        every = np.broadcast_to(number, integers.n.shape)
-        owner = as_stored(layer, constants, every).astype(np.int64)
+        n = as_stored(layer, constants, integers.n)
+        number = np.arange(layer.filters, dtype=np.int64)[:, None]
+        owner = as_stored(layer, constants, np.broadcast_to(number, integers.n.shape))
     view, index = _fewest_axes(owner, n.shape, layer.groups)
     stem = weight.tensor
     while any(f"{stem}_{suffix}" in names.used for suffix in SUFFIXES):
         stem += "_"
     names.used.update(f"{stem}_{suffix}" for suffix in SUFFIXES)
     scale = integers.scale[index]
-    return Place(weight.tensor, stem, weight.type, n, integers.half, plain, view, scale)
+    offset = None if weight.shifted is None else (weight.shifted.offset + 0.5)[index]
+    return Place(weight.tensor, stem, weight.type, n, integers.half, plain, view, scale, offset)
 
 
 def _owners(layer: Layer) -> Indices:

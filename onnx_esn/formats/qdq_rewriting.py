@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 import onnx
 from onnx import helper
@@ -48,8 +49,8 @@ def rewritten(
         _raise_ir(result, types)
     _insert(result, forms)
     read = {name for form in forms.values() for node in form.nodes for name in node.input}
-    for tensor in (*(t for t in shared if t.name in read), *_tensors(forms)):
-        add_initializer(result, tensor)
+    for tensor in chain((t for t in shared if t.name in read), _tensors(forms)):
+        add_initializer(result, tensor)  # one at a time is made
     if converted and not outputs_agree(model, result):
         raise OpsetError(
             f"operator set {before} cannot be raised to {opset}: onnxruntime does not compute the "
@@ -58,8 +59,8 @@ def rewritten(
     return result, tuple(notes)
 
 
-def _tensors(forms: Mapping[str, Form]) -> list[onnx.TensorProto]:
-    return [tensor for form in forms.values() for tensor in form.tensors]
+def _tensors(forms: Mapping[str, Form]) -> Iterator[onnx.TensorProto]:
+    return (tensor for form in forms.values() for tensor in form.tensors())
 
 
 def _without(model: onnx.ModelProto, names: Mapping[str, Form]) -> onnx.ModelProto:

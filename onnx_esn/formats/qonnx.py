@@ -19,7 +19,7 @@ from onnx import TensorProto
 
 from onnx_esn.errors import ModelError
 from onnx_esn.formats.options import FormatOptions
-from onnx_esn.formats.qonnx_forms import quant_form
+from onnx_esn.formats.qonnx_forms import QuantForm, quant_form, shifted_form
 from onnx_esn.formats.qonnx_nodes import BITS, WeightQuant, add_quants
 from onnx_esn.formats.written import LayerFormat, Written
 from onnx_esn.graph import metadata
@@ -59,11 +59,9 @@ def write(
     off = 0
     for shared in _sharing(layers):
         weight = read_weight(shared[0], constants)
-        reason = _why_float(shared[0], weight, constants)
+        reason = _why_float(shared[0], weight, constants, zero_points)
         if not reason:
-            assert weight.codes is not None
-            assert weight.step is not None
-            form = quant_form(weight.codes, weight.step, weight.quantizer, zero_points=zero_points)
+            form = _form(weight, zero_points)
             quant = WeightQuant(shared, weight, form)
             errors = quant.errors()
             if (errors <= np.abs(quant.operands["x"]) * _TOLERANCE).all():
@@ -92,11 +90,21 @@ def _sharing(layers: Sequence[Layer]) -> Iterator[tuple[Layer, ...]]:
     return (tuple(found) for found in together.values())
 
 
-def _why_float(layer: Layer, weight: StoredWeight, constants: Constants) -> str:
+def _form(weight: StoredWeight, zero_points: bool) -> QuantForm:
+    if weight.shifted is not None:
+        return shifted_form(weight.shifted.codes, weight.shifted.step, weight.shifted.offset)
+    assert weight.codes is not None
+    assert weight.step is not None
+    return quant_form(weight.codes, weight.step, weight.quantizer, zero_points=zero_points)
+
+
+def _why_float(layer: Layer, weight: StoredWeight, constants: Constants, zero_points: bool) -> str:
     """Why a weight gets no Quant; "" where it gets one."""
     if _has_quant(layer, constants):
         return "it has been a Quant before"
-    if weight.codes is None:
+    if weight.shifted is not None and not zero_points:
+        return "its grid is shifted, which takes zero points"
+    if weight.codes is None and weight.shifted is None:
         return "its weights lie on no grid"
     if weight.read_type != TensorProto.FLOAT:
         name = TensorProto.DataType.Name(weight.read_type).lower()

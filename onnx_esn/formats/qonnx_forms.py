@@ -44,6 +44,17 @@ class QuantForm:
     zero_point: Floats
 
 
+def shifted_form(codes: Floats, step: Floats, offset: Floats) -> QuantForm:
+    """Return the form of codes W_int (M, K) at steps Δ and offsets (M,): Ŵ = Δ·(W_int + offset).
+
+    It always has zero points, (2^b − 1)/2 − offset.
+    """
+    bits = int(filter_bits(codes).max())
+    zeros = ~codes.any(axis=1)
+    scale = np.where(zeros, 1.0, step)
+    return QuantForm(bits, False, scale, np.where(zeros, 0.0, (2.0**bits - 1) / 2 - offset))
+
+
 def quant_form(
     codes: Floats, step: Floats, quantizer: str, *, zero_points: bool = True
 ) -> QuantForm:

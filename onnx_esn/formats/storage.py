@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Mapping
 
 import onnx
@@ -11,9 +13,10 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.hoisting import renamed
 from onnx_esn.graph.stored import is_heavy, stand_in, taken_apart, without_values
 from onnx_esn.graph.unread import drop, left_behind, reads
-from onnx_esn.outside import stored_bytes
+from onnx_esn.outside import is_outside, stored_bytes, tensor_values
 
 _LARGE = 1 << 28  # bytes
+_HASHED = 1 << 10  # bytes from which on a hash stands for them
 _APART = 4  # from this IR version on an initializer need not be an input
 
 
@@ -38,11 +41,12 @@ def _merge_equal(model: onnx.ModelProto) -> None:
     """Keep the first of initializers with equal type, shape and bytes, for all their readers."""
     declared = {info.name for info in (*model.graph.input, *model.graph.output)}
     first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    alone = _without_likeness(model)
     instead: dict[str, str] = {}
     for tensor in model.graph.initializer:
         if tensor.name in declared and model.ir_version >= _APART:
             continue  # a default that may be fed, or an output
-        key = _key(tensor)
+        key = None if tensor.name in alone else _key(tensor)
         if key is not None and first.setdefault(key, tensor.name) != tensor.name:
             instead[tensor.name] = first[key]
     outputs = {info.name for info in model.graph.output}
@@ -52,10 +56,22 @@ def _merge_equal(model: onnx.ModelProto) -> None:
         drop(model, set(), set(instead))
 
 
+def _without_likeness(model: onnx.ModelProto) -> set[str]:
+    """Names of initializers none of whose type and shape is another: their values do not matter."""
+    kinds = {t.name: (t.data_type, *t.dims) for t in model.graph.initializer}
+    count = Counter(kinds.values())
+    return {name for name, kind in kinds.items() if count[kind] == 1}
+
+
 def _key(tensor: onnx.TensorProto) -> tuple[int, tuple[int, ...], bytes] | None:
-    if not tensor.HasField("raw_data") or tensor.metadata_props or tensor.doc_string:
+    """Type, shape, and the bytes or, where they are many, a hash of them; None: stays as it is."""
+    outside = is_outside(tensor)
+    if not (tensor.HasField("raw_data") or outside) or tensor.metadata_props or tensor.doc_string:
         return None
-    return tensor.data_type, tuple(tensor.dims), tensor.raw_data
+    raw = tensor_values(tensor).tobytes() if outside else tensor.raw_data
+    if len(raw) > _HASHED:
+        raw = hashlib.sha256(raw).digest()
+    return tensor.data_type, tuple(tensor.dims), raw
 
 
 def _rename_reads(model: onnx.ModelProto, instead: Mapping[str, str]) -> None:

@@ -36,19 +36,29 @@ def round_to(values: npt.ArrayLike, data_type: int) -> Floats:
     x = np.asarray(values, dtype=np.float64)
     if data_type == TensorProto.BFLOAT16:
         high = _bfloat16(x).astype(np.uint32) << 16
-        return np.asarray(high.view(np.float32), dtype=np.float64)
+        return np.asarray(high.view(np.float32), dtype=np.float64).reshape(x.shape)
     with np.errstate(over="ignore"):
         return np.asarray(x.astype(_NUMPY[data_type]), dtype=np.float64)
 
 
 def to_bytes(values: npt.ArrayLike, data_type: int) -> bytes:
     """Return the values as `raw_data` of a tensor: the type's own bytes, little-endian, C order."""
+    return to_stored(values, data_type).tobytes()
+
+
+def to_stored(values: npt.ArrayLike, data_type: int) -> npt.NDArray[Any]:
+    """Return the values in a float type, little-endian; bfloat16 as its bits, in uint16."""
     x = np.ascontiguousarray(values, dtype=np.float64)
     if data_type == TensorProto.BFLOAT16:
-        return _bfloat16(x).astype("<u2").tobytes()
+        return _bfloat16(x).astype(stored_dtype(data_type), copy=False)
     with np.errstate(over="ignore"):
-        stored = x.astype(_NUMPY[data_type])
-    return stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+        return x.astype(stored_dtype(data_type))
+
+
+def stored_dtype(data_type: int) -> np.dtype[Any]:
+    """The type of what `to_stored` returns."""
+    kind: np.dtype[Any] = np.dtype(_NUMPY.get(data_type, np.uint16)).newbyteorder("<")
+    return kind
 
 
 def _bfloat16(x: Floats) -> npt.NDArray[np.uint16]:

@@ -9,7 +9,8 @@ metadata, which is put back, and its result has to be checked by running it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from itertools import islice
 
 import numpy as np
 import onnx
@@ -23,6 +24,9 @@ from onnx_esn.graph.stored import without_stored
 
 # onnxruntime 1.31 moves these about, and makes invalid ones of int8 at operator set 21.
 _DOUBTFUL = {"DequantizeLinear", "QuantizeLinear"}
+
+
+_INPUTS_AND_INITIALIZERS_APART = 4  # from this IR version on
 
 
 class OpsetError(OperationError):
@@ -66,7 +70,30 @@ def raise_opset(model: onnx.ModelProto, opset: int) -> tuple[onnx.ModelProto, tu
     for entry in result.opset_import:
         if entry.domain in ("", "ai.onnx"):
             entry.version = opset
+    if model.ir_version < _INPUTS_AND_INITIALIZERS_APART:
+        _declare_stored(result, {t.name for g in _graphs(model.graph) for t in g.initializer})
     return result, tuple(sorted(hard | (seen & _DOUBTFUL)))
+
+
+def _declare_stored(model: onnx.ModelProto, before: Container[str]) -> None:
+    """Make graph inputs of new stored tensors, in place, as IR version 3 wants it.
+
+    A body has no inputs to add, so that what it got goes to the main graph, whose names it reads.
+
+    Args:
+        model: the model.
+        before: names of the stored tensors that are not new.
+    """
+    for graph in islice(_graphs(model.graph), 1, None):
+        for i in reversed(range(len(graph.initializer))):
+            if graph.initializer[i].name not in before:
+                model.graph.initializer.append(graph.initializer[i])
+                del graph.initializer[i]
+    declared = {info.name for info in model.graph.input}
+    for tensor in model.graph.initializer:
+        if tensor.name not in before and tensor.name not in declared:
+            kind, shape = tensor.data_type, list(tensor.dims)
+            model.graph.input.append(helper.make_tensor_value_info(tensor.name, kind, shape))
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, TypeProto, defs, helper, numpy_helper, shape_inference
 
-from onnx_esn.errors import OptionError
+from onnx_esn.errors import ModelError, OptionError
 from onnx_esn.graph.bodies import DOMAIN
 from onnx_esn.graph.constants import Constants, operator_sets
 from onnx_esn.graph.evaluate import (
@@ -241,6 +241,12 @@ def _infer_node(
             opset_imports=imports,
             ir_version=8,
         )
+    except onnx.checker.ValidationError as error:
+        raise ModelError(
+            f"{describe(node)}: not valid at operator set {version}: "
+            f"{str(error).strip().splitlines()[0]}; export the model at a higher operator set, or "
+            "in float32"
+        ) from error
     except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
         facts.failures.append((describe(node), str(error).strip().splitlines()[-1]))
         return {}

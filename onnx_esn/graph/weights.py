@@ -7,97 +7,41 @@ memory is that of the tensor at their far end.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import evaluate_node
+from onnx_esn.graph.layer_weight import Floats, StoredWeight, type_width
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.number_formats import EPSILON, round_to
 from onnx_esn.graph.quant_operators import is_quant
 from onnx_esn.graph.quantized import read_integers
-from onnx_esn.numerics.esn import Integers, bits, filter_bits
-from onnx_esn.numerics.grid import detect_grid
+from onnx_esn.numerics.grid import detect_halves
+from onnx_esn.numerics.row_blocks import Reals, row_blocks
+from onnx_esn.numerics.shifted_grid import ShiftedGrid, detect_shifted
 
-Floats = NDArray[np.float64]
+__all__ = [
+    "Floats",
+    "StoredWeight",
+    "as_stored",
+    "constant_tensor",
+    "path_outputs",
+    "read_weight",
+    "type_width",
+]
 
 _MOVES = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
 _CONVERTS = ("Cast", "QuantizeLinear", "DequantizeLinear")
 
 
-@dataclass(frozen=True)
-class StoredWeight:
-    """The weight of a layer.
-
-    Attributes:
-        W: its values as filters (M, K).
-        tensor: name of the stored tensor behind it (of a computed weight, the computed one).
-        type: element type of that tensor (`TensorProto.DataType`).
-        read_type: element type as the layer reads it; another one behind a Cast.
-        step: canonical step Δ (M,) where the values lie on a grid, else None.
-        codes: W_int (M, K) on that grid, else None.
-        locked: why other values cannot be written to it, or "".
-        quantizer: whose grid it is, a name in `QUANTIZERS`, or "" off the grid.
-        integers: what DequantizeLinear multiplies with the scales, q − zero point (M, K), where it
-            makes the weight and the values lie on no grid (−128 and what a zero point moves beyond
-            ±127 are on none, nor are filters with several scales); else None.
-    """
-
-    W: Floats
-    tensor: str
-    type: int
-    read_type: int
-    step: Floats | None
-    codes: Floats | None
-    locked: str
-    quantizer: str = ""
-    integers: Floats | None = None
-
-    @property
-    def counted(self) -> Floats | None:
-        """What bits are counted of: the codes, or else the integers; None of plain floats."""
-        return self.integers if self.codes is None else self.codes
-
-    def code_bits(self, x: npt.ArrayLike) -> Integers:
-        """Bits of each of the codes; of a stored integer at most those it is stored in."""
-        return bits(x) if self.type in EPSILON else np.minimum(bits(x), self.width)
-
-    @property
-    def type_name(self) -> str:
-        """Name of the stored type, such as `float32` or `int8`."""
-        name: str = TensorProto.DataType.Name(self.type).lower()
-        return {"float": "float32", "double": "float64"}.get(name, name)
-
-    @property
-    def width(self) -> int:
-        """Bits of one stored value."""
-        return type_width(self.type)
-
-    @property
-    def filter_bits(self) -> Integers:
-        """Bits (M,) of each filter: those of its largest code, or the stored width off the grid."""
-        if self.counted is not None:
-            return filter_bits(self.counted, self.code_bits)
-        return np.full(self.W.shape[0], self.width, dtype=np.int64)
-
-
-def type_width(data_type: int) -> int:
-    """Return the bits of one value of a `TensorProto.DataType` (8 for a bool, 32 for float)."""
-    name = TensorProto.DataType.Name(data_type)
-    fixed = {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}.get(name)
-    digits = re.search(r"\d+", name)
-    return fixed or (int(digits[0]) if digits else 0)
-
-
 def read_weight(layer: Layer, constants: Constants) -> StoredWeight:
     """Return the weight of a layer, on its grid where `detect_grid` recognises one."""
-    W = layer.as_filters(constants.value(layer.weight)).astype(np.float64)
+    W = layer.as_filters(constants.value(layer.weight))
     tensor, path = _path(layer.weight, constants)
     types = [_type(name, constants) for name in (tensor, *(n.output[0] for n in path))]
     # Quantized in the graph (QuantizeLinear → DequantizeLinear), it is used at the integer's width.
@@ -108,18 +52,36 @@ def read_weight(layer: Layer, constants: Constants) -> StoredWeight:
     last = next((i for i, n in enumerate(path) if n.op_type in ("Add", "Mul")), len(path))
     rounding = types[1 : last + 2] if last < len(path) else types
     coarsest = max((t for t in rounding if t in EPSILON), key=EPSILON.__getitem__, default=None)
-    found = None if coarsest is None else detect_grid(W, EPSILON[coarsest])
+    found = None if coarsest is None else detect_halves(W, EPSILON[coarsest])
     read = types[1] if path else types[0]
     lock = _lock(tensor, path, types, constants)
     if found is None or coarsest is None:
         integers = read_integers(layer, constants) if dequantized else None
-        return StoredWeight(W, tensor, stored, read, None, None, lock, integers=integers)
-    step = _snapped(W, found.step, found.codes, coarsest)
-    return StoredWeight(W, tensor, stored, read, step, found.codes, lock, found.quantizer)
+        shifted = None if integers is not None else _shifted(W, coarsest)
+        found_none = (W, tensor, stored, read, None, None, lock)
+        return StoredWeight(*found_none, integers=integers, shifted=shifted)
+    step = found.step
+    for rows in row_blocks(*W.shape):
+        values, codes = W[rows].astype(np.float64), found.halves[rows] / 2.0
+        step[rows] = _snapped(values, step[rows], codes, coarsest)
+    return StoredWeight(W, tensor, stored, read, step, found.halves, lock, found.quantizer)
 
 
-def as_stored(layer: Layer, constants: Constants, rows: Floats) -> Floats:
-    """Return values (M, K) of a layer's filters in the layout of its stored tensor.
+def _shifted(W: Reals, data_type: int | None) -> ShiftedGrid | None:
+    """The shifted grid of the values, with steps that give them to the last bit where any do."""
+    found = None if data_type is None else detect_shifted(W, EPSILON[data_type])
+    if found is None or data_type is None:
+        return None
+    step, multiples = found.step, found.codes + found.offset[:, None]
+    if data_type == TensorProto.DOUBLE:  # the steps that are written are single ones
+        single = round_to(step, TensorProto.FLOAT)
+        step = np.where(np.abs(single - step) <= 8 * EPSILON[data_type] * step, single, step)
+    values = W.astype(np.float64)
+    return found._replace(step=_snapped(values, step, multiples, data_type))
+
+
+def as_stored(layer: Layer, constants: Constants, rows: NDArray[Any]) -> NDArray[Any]:
+    """Return values (M, K) of a layer's filters, of any type, in the layout of its stored tensor.
 
     Inverse of the way to the layer: Transpose and Reshape are undone by running them on the
     positions of the stored values. Only for a weight that is not `locked`.
@@ -127,13 +89,13 @@ def as_stored(layer: Layer, constants: Constants, rows: Floats) -> Floats:
     tensor, path = _path(layer.weight, constants)
     moves = [node for node in reversed(path) if node.op_type not in ("Cast", "Identity")]
     if not moves:
-        return np.asarray(layer.from_filters(rows), dtype=np.float64)
+        return layer.from_filters(rows)
     shape = constants.shape(tensor)
     positions = np.arange(rows.size).reshape(shape)
     for node in moves:
         others = [constants.value(i) if i else None for i in node.input[1:]]
         (positions,) = evaluate_node(node, [positions, *others], constants.opset.get("", 1))
-    result = np.empty(rows.size)
+    result = np.empty(rows.size, rows.dtype)
     result[layer.as_filters(positions)] = rows
     return result.reshape(shape)
 

@@ -35,6 +35,7 @@ import numpy.typing as npt
 
 from onnx_esn.numerics.midrise import MAX_BITS, Floats
 from onnx_esn.numerics.quantizers import MID_RISE, MID_TREAD
+from onnx_esn.numerics.row_blocks import Reals, all_finite
 
 EVIDENCE_BITS = 24.0
 _LEVELS = 1 << (MAX_BITS - 1)  # magnitudes of an eight-bit filter
@@ -56,6 +57,20 @@ class Grid(NamedTuple):
 
     step: Floats
     codes: Floats
+    quantizer: str
+
+
+class HalfGrid(NamedTuple):
+    """A `Grid` in a quarter of the memory.
+
+    Attributes:
+        step: as there.
+        halves: 2·W_int (M, K), which is an integer on either grid.
+        quantizer: as there.
+    """
+
+    step: Floats
+    halves: npt.NDArray[np.int16]
     quantizer: str
 
 
@@ -92,8 +107,13 @@ def detect_grid(W: npt.ArrayLike, eps: float) -> Grid | None:
     All filters must fit, and together with evidence (see the module's text); a layer of zeros only
     is None.
     """
-    W = np.asarray(W, dtype=np.float64)
-    if not W.size or not np.isfinite(W).all() or not _plausible(W, eps):
+    found = detect_halves(np.asarray(W, dtype=np.float64), eps)
+    return None if found is None else Grid(found.step, found.halves / 2.0, found.quantizer)
+
+
+def detect_halves(W: Reals, eps: float) -> HalfGrid | None:
+    """The same of filters (M, K) of any float type, a block of them in float64 at a time."""
+    if not W.size or not all_finite(W) or not _plausible(W, eps):
         return None
     for multiples in _GRIDS:
         found = _detect(W, eps, multiples)
@@ -102,26 +122,28 @@ def detect_grid(W: npt.ArrayLike, eps: float) -> Grid | None:
     return None
 
 
-def _plausible(W: Floats, eps: float) -> bool:
+def _plausible(W: Reals, eps: float) -> bool:
     """Whether the first filter's first weights are multiples of anything. Cheap, and never wrong
     where it says no: its tolerance is twice that of the fit."""
-    live = np.flatnonzero(W[:_FIRST_LOOK].any(axis=1))
+    live = np.flatnonzero((W[:_FIRST_LOOK] != 0).any(axis=1))
     if not live.size:
         return True
-    A = np.abs(W[live[0]])
+    A = np.abs(W[live[0]].astype(np.float64))
     peak = A.max()
     ratio = A[:_GLANCE] / peak * _ANY_MULTIPLE
     tolerance = 2.0 * (ratio * eps + _SUBNORMAL.get(float(eps), 0.0) / peak * _ANY_MULTIPLE)
     return bool((np.abs(ratio - np.rint(ratio)) <= tolerance).all(axis=1).any())
 
 
-def _detect(W: Floats, eps: float, multiples: _Multiples) -> Grid | None:
+def _detect(W: Reals, eps: float, multiples: _Multiples) -> HalfGrid | None:
     M, K = W.shape
-    step, W_int, evidence = np.zeros(M), np.zeros((M, K)), 0.0
+    step, evidence = np.zeros(M), 0.0
+    halves: npt.NDArray[np.int16] | None = None
     first, size = 0, _FIRST_LOOK
     while first < M:
         rows = slice(first, first + size)
-        A = np.abs(W[rows])
+        signed = W[rows].astype(np.float64)
+        A = np.abs(signed)
         fit = _fit_filters(A, eps, multiples)
         if fit is None:
             return None
@@ -130,12 +152,14 @@ def _detect(W: Floats, eps: float, multiples: _Multiples) -> Grid | None:
         live = step[rows] > 0
         unit = step[rows][live, None] / multiples.spacing
         # A code at the edge of tolerance cannot be another's.
-        W_int[rows][live] = multiples.nearest(A[live] / unit) / multiples.spacing
+        n = np.minimum(multiples.nearest(A[live] / unit), multiples.most)
+        if halves is None:  # once the first filters have passed: most float layers do not
+            halves = np.zeros((M, K), np.int16)
+        halves[rows][live] = np.copysign(n, signed[live]) * (2 // multiples.spacing)
         first, size = first + size, max(_FIRST_LOOK, _CHUNK // K)
-    if evidence < EVIDENCE_BITS:
+    if halves is None or evidence < EVIDENCE_BITS:
         return None
-    np.minimum(W_int, multiples.most / multiples.spacing, out=W_int)
-    return Grid(step, np.copysign(W_int, W) + 0.0, multiples.quantizer)  # no −0
+    return HalfGrid(step, halves, multiples.quantizer)
 
 
 def _fit_filters(A: Floats, eps: float, multiples: _Multiples) -> tuple[Floats, float] | None:

@@ -9,13 +9,14 @@ import numpy as np
 from onnx import TensorProto
 
 from onnx_esn.errors import BudgetError
-from onnx_esn.formats.fake_quant import quantized_values
+from onnx_esn.formats.fake_quant import quantized_block
+from onnx_esn.graph.layer_weight import Block, StoredWeight
 from onnx_esn.graph.number_formats import round_to
 from onnx_esn.numerics.bit_allocation import allocate_bits
 from onnx_esn.numerics.esn import Integers, filter_bits
 from onnx_esn.numerics.midrise import MAX_BITS, Bools, Floats
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
-from onnx_esn.passes.filter_importance import dead_filters, error_weights
+from onnx_esn.passes.filter_importance import dead_filters, energy_weights
 from onnx_esn.passes.quantizable import Job
 
 
@@ -32,13 +33,13 @@ def uniform_choice(job: Job, bits: int, quantizer: Quantizer = MID_RISE) -> Choi
 
     A filter that lies on a grid of no more bits already stays on it; a dead one gets 0 bits.
     """
-    return given_choice(job, np.full(job.weight.W.shape[0], bits), quantizer)
+    return given_choice(job, np.full(job.weight.shape[0], bits), quantizer)
 
 
 def given_choice(job: Job, bits: Integers, quantizer: Quantizer = MID_RISE) -> Choice:
     """Give the filters these bits (M,), dead ones none, and the step of least squared error."""
     wanted = np.where(_dead(job), 0, np.minimum(bits, job.most_bits)).astype(np.int64)
-    return _settled(job, wanted, quantizer.optimal_step(job.weight.W, wanted), quantizer)
+    return _settled(job, wanted, None, quantizer)
 
 
 def budget_choices(
@@ -84,7 +85,8 @@ def budget_choices(
 
 def _dead(job: Job) -> Bools:
     """Filters (M,) to prune; on a grid only zeros are, so that what is quantized stays as it is."""
-    return dead_filters(job.weight.W, job.norm) if job.weight.step is None else job.weight.step == 0
+    weight = job.weight
+    return dead_filters(weight.peak[:, None], job.norm) if weight.step is None else weight.step == 0
 
 
 def _kept(job: Job, quantizer: Quantizer) -> Floats | None:
@@ -94,33 +96,56 @@ def _kept(job: Job, quantizer: Quantizer) -> Floats | None:
 
 def _options(job: Job, quantizer: Quantizer) -> tuple[Floats, Floats]:
     """Distortions and steps (M, 9) at 0 … 8 bits."""
-    W = job.weight.W
-    steps, error = quantizer.step_for_all_bits(W)
+    weight = job.weight
+    M = weight.shape[0]
+    steps, error, energy = np.empty((M, MAX_BITS + 1)), np.empty((M, MAX_BITS + 1)), np.empty(M)
+    for block in weight.blocks():
+        steps[block.rows], error[block.rows] = quantizer.step_for_all_bits(block.W)
+        energy[block.rows] = np.einsum("mk,mk->m", block.W, block.W)
     kept = _kept(job, quantizer)
     if kept is not None:
         # From the bits that its codes have on, a filter on a grid is exact.
-        on = (np.arange(MAX_BITS + 1) >= job.weight.filter_bits[:, None]) & (kept > 0)[:, None]
+        on = (np.arange(MAX_BITS + 1) >= weight.filter_bits[:, None]) & (kept > 0)[:, None]
         steps, error = np.where(on, kept[:, None], steps), np.where(on, 0.0, error)
     error[:, job.most_bits :] = error[:, job.most_bits, None]
-    return error_weights(W, ~_dead(job))[:, None] * error, steps
+    return energy_weights(energy, ~_dead(job))[:, None] * error, steps
 
 
-def _settled(job: Job, bits: Integers, step: Floats, quantizer: Quantizer) -> Choice:
-    """The choice as its codes really turn out, in numbers of the stored type."""
-    W, data_type = job.weight.W, job.weight.type
-    bits = bits.copy()
-    # A step in the stored type is what an integer format would scale by. In float64 a float32 one,
-    # so that Δ·W_int is exact: a rounding error of the arithmetic that reads it would show.
-    rounded = round_to(step, TensorProto.FLOAT if data_type == TensorProto.DOUBLE else data_type)
-    step = np.where((rounded > 0) & np.isfinite(rounded), rounded, step)
-    kept = _kept(job, quantizer)
-    if kept is not None:
-        stays = (job.weight.filter_bits <= bits) & (kept > 0)
-        step = np.where(stays, kept, step)
+def _settled(job: Job, bits: Integers, step: Floats | None, quantizer: Quantizer) -> Choice:
+    """The choice as its codes really turn out, in numbers of the stored type.
+
+    Args:
+        job: the weight.
+        bits: (M,) for each filter.
+        step: (M,); None: those of least squared error.
+        quantizer: whose grid.
+    """
+    weight, kept = job.weight, _kept(job, quantizer)
+    settled, real = np.zeros(weight.shape[0]), np.zeros(weight.shape[0], np.int64)
+    for block in weight.blocks():
+        rows = block.rows
+        wanted = quantizer.optimal_step(block.W, bits[rows]) if step is None else step[rows]
+        # A step in the stored type is what an integer format would scale by. In float64 one of
+        # float32, so that Δ·W_int is exact: rounding by the arithmetic that reads it would show.
+        data_type = TensorProto.FLOAT if weight.type == TensorProto.DOUBLE else weight.type
+        rounded = round_to(wanted, data_type)
+        wanted = np.where((rounded > 0) & np.isfinite(rounded), rounded, wanted)
+        if kept is not None:
+            stays = (weight.filter_bits[rows] <= bits[rows]) & (kept[rows] > 0)
+            wanted = np.where(stays, kept[rows], wanted)
+        real[rows], settled[rows] = _settled_block(weight, block, bits[rows], wanted, quantizer)
+    return Choice(real, settled)
+
+
+def _settled_block(
+    weight: StoredWeight, block: Block, bits: Integers, step: Floats, quantizer: Quantizer
+) -> tuple[Integers, Floats]:
+    """Bits and steps (m,) with which the codes of some filters can be told apart as stored."""
+    W, bits = block.W, bits.copy()
     codes = quantizer.encode(W, step, bits)
     while True:
         # The weakest filters of a float16 layer can be too weak for their codes to stay apart.
-        stored = quantized_values(job.weight, codes, step)
+        stored = quantized_block(weight, block, codes, step)
         # What becomes 0 is encoded as half a step above it, but read as what no grid of these has.
         gone = (stored == 0) & (codes != 0)
         lost = (gone | (quantizer.encode(stored, step, bits) != codes)).any(axis=1)
@@ -130,4 +155,4 @@ def _settled(job: Job, bits: Integers, step: Floats, quantizer: Quantizer) -> Ch
         step[lost] = quantizer.optimal_step(W[lost], bits[lost])
         codes[lost] = quantizer.encode(W[lost], step[lost], bits[lost])
     real = filter_bits(codes)
-    return Choice(real, np.where(real > 0, step, 0.0))
+    return real, np.where(real > 0, step, 0.0)

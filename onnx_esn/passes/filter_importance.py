@@ -34,7 +34,11 @@ def error_weights(W: Floats, live: Bools) -> Floats:
     relative weight 1/(n·e_f) and the absolute one 1/Σe. W is (M, K). Filters that are not live
     (M,), or all zero, weigh 0.
     """
-    energy = np.einsum("mk,mk->m", W, W)
+    return energy_weights(np.einsum("mk,mk->m", W, W), live)
+
+
+def energy_weights(energy: Floats, live: Bools) -> Floats:
+    """The same of the filters' energies e (M,)."""
     counted = live & (energy > 0)
     total = float(energy[counted].sum()) * max(int(counted.sum()), 1)
     inverse = np.divide(1.0, energy, out=np.zeros(energy.shape), where=counted)

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
+
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.model_file import initializer_bytes, load_model
 from onnx_esn.graph.model_source import ModelSource
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.graph.weights import StoredWeight, read_weight
-from onnx_esn.numerics.esn import esn_a, esn_d, esn_prime
+from onnx_esn.numerics.esn import esn_prime
 from onnx_esn.passes.inspection_groups import inspect_groups
 from onnx_esn.passes.inspection_types import (
     Inspection,
@@ -85,12 +87,11 @@ def inspect(
 def _layer(layer: Layer, weight: StoredWeight) -> LayerInspection:
     bits, per_filter = weight.filter_bits, layer.macs_per_filter
     count = Counter(int(b) for b in bits)
-    K = weight.W.shape[1]
+    K = weight.shape[1]
     c = None if per_filter is None or not K else per_filter / K
     # What one MAC per weight, or one per stored weight, costs.
-    codes = weight.counted
-    digital = float(K * bits.sum()) if codes is None else esn_d(codes, width=weight.code_bits)
-    analogue = None if codes is None else esn_a(codes)
+    quantized = weight.step is not None or weight.counted is not None
+    digital, analogue = _code_costs(weight) if quantized else (float(K * bits.sum()), None)
     out = layer.output_shape
     return LayerInspection(
         name=layer.name,
@@ -108,7 +109,7 @@ def _layer(layer: Layer, weight: StoredWeight) -> LayerInspection:
         parameters=layer.parameters,
         storage=weight.type_name,
         storage_bits=weight.width,
-        quantized=codes is not None,
+        quantized=quantized,
         bits=dict(sorted(count.items())),
         filter_bits=tuple(int(b) for b in bits),
         esn_a=None if c is None or analogue is None else c * analogue,
@@ -118,6 +119,15 @@ def _layer(layer: Layer, weight: StoredWeight) -> LayerInspection:
         esn_d_memory=digital,
         esn_prime_memory=float(K * bits.sum()),
     )
+
+
+def _code_costs(weight: StoredWeight) -> tuple[float, float]:
+    """ESN_d and ESN_a of a layer's codes, in memory: one block of filters after the other."""
+    digital, analogue = np.zeros(weight.shape[0]), np.zeros(weight.shape[0])
+    for rows, codes in weight.counted_blocks():
+        digital[rows] = weight.code_bits(codes).sum(axis=1)
+        analogue[rows] = np.einsum("mk,mk->m", codes, codes)
+    return float(digital.sum()), float(analogue.sum())
 
 
 def _totals(layers: list[LayerInspection], tensors: list[str], stored: int) -> Totals:

@@ -37,8 +37,12 @@ from onnx_esn.passes.pruning_scores import (
 )
 from onnx_esn.passes.pruning_selection import MacCounter, Selector
 from onnx_esn.passes.pruning_widths import check_widths
+from onnx_esn.passes.selection.options import QCQP, SELECTIONS, absolute, check_selection
+from onnx_esn.passes.selection.program import Selection, select
+from onnx_esn.passes.selection.targets import Targets
 from onnx_esn.passes.steering import group_ratios, locked_layers
 from onnx_esn.plans import PruningPlan, PruningRatios, load_pruning
+from onnx_esn.plans.latency_model import LatencyModel
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
@@ -50,8 +54,8 @@ RECONSTRUCTION = "reconstruction"
 class Prune:
     """Remove filters and everything that was coupled to them.
 
-    One of `ratio`, `target_macs` and `plan` says how much; `exact` alone removes only what costs
-    nothing.
+    One of `ratio`, `target_macs` and `plan` says how much, or any of the targets with selection
+    "qcqp"; `exact` alone removes only what costs nothing.
 
     Attributes:
         ratio: fraction of the prunable filters to remove, 0 ≤ ratio < 1.
@@ -71,6 +75,11 @@ class Prune:
             ratio then speaks of what is left, a target still of the input model.
         absorb: what removed channels still sent to their consumers: "none" drops it, "constant"
             takes over exactly constant channels, "mean" expected values.
+        selection: "ranked": by criterion and scope; "qcqp": the channels that are worth most
+            together within all targets, see `onnx_esn.passes.selection`.
+        target_params, target_memory, target_latency, latency_model: further targets of selection
+            "qcqp", see `onnx_esn.passes.selection.targets.Targets`.
+        solver_time: seconds that its search may take.
         images: measure means, and variances where BatchNorm was folded, on these images; None:
             closed forms where there is BatchNorm.
         input_shapes: sizes of dynamic axes other than the batch, by input name.
@@ -88,13 +97,30 @@ class Prune:
     exclude: Sequence[str] = ()
     exact: bool = False
     absorb: str = "mean"
+    selection: str = "ranked"
+    target_params: str | float | Target | None = None
+    target_memory: str | float | Target | None = None
+    target_latency: str | float | Target | None = None
+    latency_model: LatencyModel | str | Path | None = None
+    solver_time: float = 60.0
     images: CalibrationSet | None = None
     input_shapes: Mapping[str, Sequence[int]] | None = field(default=None)
     batch_size: int = 64
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
-        given = [x is not None for x in (self.ratio, self.target_macs, self.plan)]
+        _among("selection", self.selection, SELECTIONS)
+        targets = self.targets()
+        check_selection(
+            self.selection,
+            targets,
+            ratio=self.ratio,
+            plan=self.plan,
+            criterion=self.criterion,
+            scope=self.scope,
+            solver_time=self.solver_time,
+        )
+        given = [x is not None for x in (self.ratio, targets.given or None, self.plan)]
         ratio_and_plan = given == [True, False, True]  # which `_followed` looks into
         if (sum(given) > 1 and not ratio_and_plan) or (not any(given) and not self.exact):
             raise OptionError("say how much to prune: one of ratio, target_macs or plan")
@@ -106,13 +132,23 @@ class Prune:
         _among("absorb", self.absorb, MODES)
         check_widths(self.round_to, self.min_width)
 
+    def targets(self) -> Targets:
+        """All targets."""
+        return Targets(
+            self.target_macs,
+            self.target_params,
+            self.target_memory,
+            self.target_latency,
+            self.latency_model,
+        )
+
     def __call__(self, model: onnx.ModelProto) -> PassResult:
         """Prune.
 
         Raises:
             OptionError: a pattern matches no layer, or options do not go together.
             PlanError: the plan does not fit the model.
-            BudgetError: `target_macs` cannot be reached.
+            BudgetError: a target cannot be reached.
         """
         plan = None if self.plan is None else load_pruning(self.plan)
         if isinstance(plan, PruningPlan):
@@ -123,14 +159,17 @@ class Prune:
             return self._after_exact(model)
         analysis = analyse(model, shapes=self.input_shapes)
         locks = locked_layers(analysis, self.only, self.exclude)
-        known = self._measured(analysis, model)
-        found = rewrite_or_lock(analysis, locks, lambda a: self._choose(a, known, ratios))
+        known, solved = self._measured(analysis, model), list[Selection]()
+        found = rewrite_or_lock(analysis, locks, lambda a: self._choose(a, known, ratios, solved))
         analysis, removed, rewritten = found
         means = self._means(analysis, removed)
         folded, notes = fold_constants(analysis, removed, self.absorb, means)
         if ratios is not None:
             notes = (*group_ratios(analysis, ratios)[1], *notes)
-        return pruning_result(analysis, removed, rewritten, folded, notes)
+        result = pruning_result(analysis, removed, rewritten, folded, notes)
+        if solved:
+            result = replace(result, details={**result.details, "selection": solved[-1].report})
+        return result
 
     def _refuse_beside_a_plan(self) -> None:
         """A plan says all there is to say."""
@@ -156,7 +195,11 @@ class Prune:
             target = Target(parse_target(target).resolve(first.details["macs_before"]))
         elif ratio is None and self.plan is None:
             ratio = 0.0
-        rest = replace(self, exact=False, ratio=ratio, target_macs=target)
+        if self.selection == QCQP:
+            targets = absolute(self.targets(), model, self.input_shapes)
+            rest = replace(self, exact=False, **targets)
+        else:
+            rest = replace(self, exact=False, ratio=ratio, target_macs=target)
         result = joined(first, rest(first.model))
         return replace(result, details={**result.details, "exact": dict(first.details)})
 
@@ -177,7 +220,20 @@ class Prune:
         analysis: Analysis,
         known: Mapping[str, Floats] | Losses,
         ratios: PruningRatios | None,
+        solved: list[Selection],
     ) -> Mask:
+        """Per class, whether it goes; a program that was solved is added to `solved`."""
+        if self.selection == QCQP and isinstance(known, Mapping):
+            selection = select(
+                analysis,
+                self.targets(),
+                round_to=self.round_to,
+                min_width=self.min_width,
+                seconds=self.solver_time,
+                variances=known,
+            )
+            solved.append(selection)
+            return solved[-1].removed
         target = self.target_macs
         if target is not None:
             nothing = np.zeros(analysis.classes.of.size, np.bool_)

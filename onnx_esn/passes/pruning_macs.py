@@ -7,8 +7,28 @@ from numpy.typing import NDArray
 
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.labels import Labels
+from onnx_esn.graph.layers import Layer
 
 Mask = NDArray[np.bool_]
+
+
+def layer_factors(analysis: Analysis) -> list[tuple[Layer, list[Labels]]]:
+    """Per layer, up to two vectors of labels: its MACs and its weights are in proportion to how
+    many of each are left. What goes with no label is left out.
+    """
+    p = analysis.propagation
+    reads = {(c.node, c.role): c.labels for c in p.claims if c.role != "param"}
+    found = []
+    for layer in analysis.layers:
+        if layer.op == "ConvTranspose":
+            data = p.labels.get(analysis.model.graph.node[layer.index].input[0])
+            # The filters of one group; whole groups go with the input's channels.
+            inner = None if layer.index in p.groups else reads.get((layer.index, "filter"))
+            factors = [data, inner]
+        else:
+            factors = [p.labels.get(layer.output), reads.get((layer.index, "input"))]
+        found.append((layer, [f.reshape(-1) for f in factors if f is not None]))
+    return found
 
 
 class MacCounter:
@@ -19,20 +39,11 @@ class MacCounter:
     """
 
     def __init__(self, analysis: Analysis) -> None:
-        p = analysis.propagation
-        reads = {(c.node, c.role): c.labels for c in p.claims if c.role != "param"}
-        self.layers: list[tuple[int, list[Labels]]] = []
-        for layer in analysis.layers:
-            if layer.macs is None:
-                continue
-            if layer.op == "ConvTranspose":
-                data = p.labels.get(analysis.model.graph.node[layer.index].input[0])
-                # The filters of one group; whole groups go with the input's channels.
-                inner = None if layer.index in p.groups else reads.get((layer.index, "filter"))
-                factors = [data, inner]
-            else:
-                factors = [p.labels.get(layer.output), reads.get((layer.index, "input"))]
-            self.layers.append((layer.macs, [f.reshape(-1) for f in factors if f is not None]))
+        self.layers: list[tuple[int, list[Labels]]] = [
+            (layer.macs, factors)
+            for layer, factors in layer_factors(analysis)
+            if layer.macs is not None
+        ]
 
     def __call__(self, removed: Mask) -> int:
         """MACs with the labels in `removed` (per label) gone."""

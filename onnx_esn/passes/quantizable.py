@@ -15,6 +15,7 @@ from onnx_esn.graph.norms.batchnorm import BatchNorm, batchnorm_after
 from onnx_esn.graph.readers import readers
 from onnx_esn.graph.weights import StoredWeight, path_outputs, read_weight
 from onnx_esn.numerics.midrise import MAX_BITS
+from onnx_esn.numerics.row_blocks import all_finite
 from onnx_esn.passes.base import Skipped
 from onnx_esn.passes.layer_costs import LayerView, not_counted
 from onnx_esn.passes.layer_patterns import left_out
@@ -23,10 +24,7 @@ _SMALL = 1 << 20  # elements
 
 
 class Weights:
-    """The weights of a model's layers as they are asked for; of the large ones it holds the last.
-
-    As float64, and with their codes, they take several times what the model does.
-    """
+    """The weights of a model's layers as they are asked for; of large ones it holds the last."""
 
     def __init__(self, constants: Constants) -> None:
         self._constants = constants
@@ -41,7 +39,7 @@ class Weights:
             return self._last[1]
         self._last = None  # before the next is read
         weight = read_weight(layer, self._constants)
-        if weight.W.size <= _SMALL:
+        if weight.values.size <= _SMALL:
             self._small[layer.name] = weight
         else:
             self._last = (layer.name, weight)
@@ -127,12 +125,12 @@ def _refusal(layers: Sequence[Layer], weights: Weights, excluded: dict[str, str]
             return f"its weight is shared with {layer.name}: {excluded[layer.name]}"
     if weight.locked:
         return weight.locked
-    if not weight.W.size:
+    if not weight.values.size:
         return "its weight is empty"
-    if not np.isfinite(weight.W).all():
+    if not all_finite(weight.values):
         return "its weights are not finite (NaN or infinity)"
-    W = weight.W
-    others_W = (weights.of(layer).W for layer in layers[1:])
+    W = weight.values
+    others_W = (weights.of(layer).values for layer in layers[1:])
     if any(x.shape != W.shape or not np.array_equal(x, W) for x in others_W):
         others = ", ".join(x.name for x in layers)
         return f"the layers {others} share its weight, but read it in different layouts"

@@ -27,18 +27,20 @@ from onnx_esn.passes.layer_costs import (
     measured_view,
     view_layers,
 )
+from onnx_esn.passes.policy import policy_choices
 from onnx_esn.passes.quantizable import Job, find_jobs
 from onnx_esn.passes.quantization_replay import replay
 from onnx_esn.plans import LayerQuantization, QuantizationPlan, load_plan
+from onnx_esn.plans.bit_policy import BitPolicy, load_policy
 
 
 @dataclass(frozen=True)
 class Quantize:
     """Put the weights of each filter on a grid of its own, mid-rise unless told otherwise.
 
-    Exactly one of `bits`, `target_cost` and `plan` says how many bits a filter gets. The first and
-    the last layer are quantized too. What lies on a grid of no more bits already stays as it is.
-    Where that is the grid of the other quantizer, whole layers stay (one layer has one kind of
+    Exactly one of `bits`, `target_cost`, `plan` and `policy` says how many bits a filter gets. The
+    first and the last layer are quantized too. What lies on a grid of no more bits already stays
+    as it is. Where that is the grid of the other quantizer, whole layers stay (one layer has one kind of
     grid), in a budget only if the model meets it as it is; the plan does not name them.
 
     `details` of the result: `cost_before`, `cost_after` (ESN'_d in MAC·bit, None where the input
@@ -57,6 +59,7 @@ class Quantize:
         input_shape: as for `inspect`; a budget needs it where axes other than the batch are open.
         quantizer: a name in `numerics.quantizers.QUANTIZERS`: "mid-rise" or "mid-tread". A plan
             says for itself.
+        policy: or else bits per layer, or the path of such; layers that it does not name stay.
         convert: whether layers on the grid of the other quantizer, which could stay, are put on
             this one's all the same.
     """
@@ -70,11 +73,12 @@ class Quantize:
     input_shape: InputShape | None = None
     quantizer: str = MID_RISE.name
     convert: bool = False
+    policy: BitPolicy | str | Path | None = None
 
     def __post_init__(self) -> None:
-        given = [x is not None for x in (self.bits, self.target_cost, self.plan)]
+        given = [x is not None for x in (self.bits, self.target_cost, self.plan, self.policy)]
         if sum(given) != 1:
-            raise OptionError("give exactly one of --bits, --target-cost and --plan")
+            raise OptionError("give exactly one of --bits, --target-cost, --plan and --policy")
         if self.bits is not None and (
             isinstance(self.bits, bool)
             or not isinstance(self.bits, int)
@@ -119,6 +123,9 @@ class Quantize:
                 jobs, skipped = self._without_others(jobs, skipped, self.bits)
                 choices = [uniform_choice(job, self.bits, quantizer) for job in jobs]
                 skipped += _narrowed(jobs, self.bits)
+            elif self.policy is not None:
+                policy = load_policy(self.policy)
+                jobs, choices, skipped = policy_choices(jobs, skipped, policy, quantizer)
             else:
                 jobs, skipped = _with_known_cost(jobs, skipped)
                 assert self.target_cost is not None

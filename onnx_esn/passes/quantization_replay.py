@@ -9,11 +9,14 @@ import numpy as np
 import onnx
 
 from onnx_esn.errors import PlanError
-from onnx_esn.formats.fake_quant import write_into
+from onnx_esn.formats.fake_quant import quantized_block, write_blocks
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.layer_weight import Block
+from onnx_esn.graph.number_formats import EPSILON, round_to
 from onnx_esn.numerics.esn import Integers, filter_bits
 from onnx_esn.numerics.midrise import MAX_BITS, Floats
 from onnx_esn.numerics.quantizers import QUANTIZERS, Quantizer
+from onnx_esn.numerics.shifted_grid import LEAST_PRECISE, PARTS, ShiftedGrid, shifted_values
 from onnx_esn.passes.annotation import strip_annotation
 from onnx_esn.passes.base import Skipped, copied
 from onnx_esn.passes.quantizable import Job
@@ -43,10 +46,8 @@ def replay(
     for job in jobs:
         entry = entries.get(job.name)
         if entry is not None:
-            step = np.where(np.asarray(entry.bits) > 0, entry.step, 0.0)
-            codes = _codes(entry, job, step, quantizer)
-            modified |= write_into(result, constants, job.layers, job.weight, codes, step)
-            found = filter_bits(_as_read(codes))
+            changed, found = _write(result, constants, job, entry, quantizer)
+            modified |= changed
             bits.update({layer.name: found for layer in job.layers})
     shifts = {x.layer: np.asarray(x.bias) for x in plan.layers if x.bias is not None}
     if any(shift.any() for shift in shifts.values()):
@@ -82,9 +83,11 @@ def check_plan(plan: QuantizationPlan, jobs: Sequence[Job], skipped: Sequence[Sk
 
 
 def _check_entry(entry: LayerQuantization, job: Job) -> None:
-    filters = job.weight.W.shape[0]
+    filters = job.weight.shape[0]
     bias = entry.bits if entry.bias is None else entry.bias
-    for what, values in (("bits", entry.bits), ("step", entry.step), ("bias", bias)):
+    offset = entry.bits if entry.offset is None else entry.offset
+    numbers = (("bits", entry.bits), ("step", entry.step), ("bias", bias), ("offset", offset))
+    for what, values in numbers:
         if len(values) != filters:
             raise PlanError(
                 f"layer {entry.layer!r} has {filters} filters, but the plan has {len(values)} "
@@ -99,23 +102,51 @@ def _check_entry(entry: LayerQuantization, job: Job) -> None:
             raise PlanError(
                 f"layer {entry.layer!r}, filter {f}: the step must be above 0, not {step:g}"
             )
+    if any(o * PARTS != round(o * PARTS) for o in offset):
+        raise PlanError(f"layer {entry.layer!r}: offsets must be multiples of 1/{PARTS}")
+    if any(offset) and entry.offset is not None and EPSILON[job.weight.type] > LEAST_PRECISE:
+        raise PlanError(
+            f"layer {entry.layer!r}: {job.weight.type_name} weights cannot hold offsets; leave "
+            "them out, or quantize a float32 model"
+        )
     _given_codes(entry, job)
 
 
 def _weights(entry: LayerQuantization) -> tuple[object, ...]:
     """What an entry says about the layer's weights."""
-    return entry.bits, entry.step, entry.codes
+    return entry.bits, entry.step, entry.codes, entry.offset
 
 
-def _codes(entry: LayerQuantization, job: Job, step: Floats, quantizer: Quantizer) -> Floats:
-    given = _given_codes(entry, job)
-    return quantizer.encode(job.weight.W, step, entry.bits) if given is None else given
+def _write(
+    model: onnx.ModelProto,
+    constants: Constants,
+    job: Job,
+    entry: LayerQuantization,
+    quantizer: Quantizer,
+) -> tuple[bool, Integers]:
+    """Write one weight, a few filters at a time; whether it changed, and its bits (M,) as read."""
+    weight, granted = job.weight, np.asarray(entry.bits)
+    step = np.where(granted > 0, entry.step, 0.0)
+    given, offset = _given_codes(entry, job), np.asarray(entry.offset or 0.0)
+    peak, odd = np.zeros(weight.shape[0]), True
 
+    def values(block: Block) -> Floats:
+        nonlocal odd
+        rows = block.rows
+        if given is None:
+            codes = quantizer.encode(block.W, step[rows], granted[rows])
+        else:
+            codes = given[rows]
+        peak[rows] = np.abs(codes).max(axis=1, initial=0.0)
+        odd = odd and bool((codes[peak[rows] > 0] % 2.0 == 1.0).all())
+        if offset.any():
+            grid = ShiftedGrid(step[rows], codes, offset[rows])
+            return round_to(shifted_values(grid), weight.type)
+        return quantized_block(weight, block, codes, step[rows])
 
-def _as_read(codes: Floats) -> Floats:
-    """The codes (M, K) as `detect_grid` reads them: a layer of odd integers alone is mid-rise."""
-    live = codes[codes.any(axis=1)]
-    return codes / 2.0 if (live % 2.0 == 1.0).all() else codes
+    changed = write_blocks(model, constants, job.layers, weight, values)
+    # As `detect_grid` reads them: a layer of odd integers alone is mid-rise.
+    return changed, filter_bits((peak / 2.0 if odd else peak)[:, None])
 
 
 def _given_codes(entry: LayerQuantization, job: Job) -> Floats | None:
@@ -123,7 +154,7 @@ def _given_codes(entry: LayerQuantization, job: Job) -> Floats | None:
     if entry.codes is None:
         return None
     try:
-        codes = decode_codes(entry.codes, job.weight.W.shape)
+        codes = decode_codes(entry.codes, job.weight.shape)
     except PlanError as error:
         raise PlanError(f"layer {entry.layer!r}: {error}") from error
     odd = (2.0 * codes) % 2.0

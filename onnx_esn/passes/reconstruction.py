@@ -24,7 +24,7 @@ from onnx_esn.passes.base import PassResult, Skipped, copied
 from onnx_esn.passes.layer_costs import view_layers
 from onnx_esn.passes.layer_patterns import left_out
 from onnx_esn.passes.layerwise.solvers import Refit
-from onnx_esn.passes.layerwise.statistics import WalkOptions
+from onnx_esn.passes.layerwise.statistics import Solver, WalkOptions
 from onnx_esn.passes.layerwise.walk import walk
 from onnx_esn.passes.quantizable import find_jobs
 from onnx_esn.passes.shifting import shift_outputs
@@ -42,6 +42,7 @@ class Reconstruct:
         reference: the model that this one was made from, in standard form.
         exclude, only: patterns on names of nodes and weights, as for `Prune`.
         options: how to gather statistics.
+        solver: makes the new weights.
     """
 
     images: CalibrationSet
@@ -49,6 +50,7 @@ class Reconstruct:
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     options: WalkOptions = field(default_factory=WalkOptions)
+    solver: Solver = field(default_factory=Refit)
 
     def __call__(self, model: onnx.ModelProto) -> PassResult:
         """Return the model with new weights and biases.
@@ -67,7 +69,7 @@ class Reconstruct:
             if len(job.layers) == 1 and job.weight.step is None and job.name not in left
         }
         solutions, missed = walk(
-            result, self.reference, self.images, Refit(), list(chosen), self.options
+            result, self.reference, self.images, self.solver, list(chosen), self.options
         )
         for name, solution in solutions.items():
             job = chosen[name]

@@ -53,6 +53,7 @@ _METHODS = {
     "prune-only": Style("prune only (8 bits)", "#D55E00", "s"),
     "prune-then-quantize": Style("prune, then quantize", "#E69F00", "^"),
     "joint": Style("joint", "#009E73", "D"),
+    "aciq": Style("ACIQ", "#000000", "v"),
 }
 
 

@@ -14,13 +14,28 @@ RESULT_SCHEMA = "onnx-esn/result/1"
 
 
 def prune_summary(details: Mapping[str, Any]) -> str:
-    """Filters and MACs."""
+    """Filters, or kernel positions, and MACs."""
+    if "positions_before" in details:
+        return spatial_summary(details)
     before, after = details["macs_before"], details["macs_after"]
     share = f" ({percent(after / before)} left)" if before else ""
     return (
         f"removed {details['filters_removed']} of {details['filters_prunable']} prunable filters; "
         f"MACs {si(before)} → {si(after)}{share}"
     )
+
+
+def spatial_summary(details: Mapping[str, Any]) -> str:
+    """What became of kernel positions."""
+    before, after = details["macs_before"], details["macs_after"]
+    share = f" ({percent(after / before)} left)" if before else ""
+    line = (
+        f"of {details['positions_before']} kernel positions {details['positions_cut']} are cut off "
+        f"({count(details['layers_shrunk'], 'layer')} with smaller kernels)"
+    )
+    if details["positions_zeroed"]:
+        line += f" and {details['positions_zeroed']} zeroed, which saves no MACs"
+    return f"{line}; MACs {si(before)} → {si(after)}{share}"
 
 
 def prune_hints(details: Mapping[str, Any]) -> list[str]:
@@ -32,12 +47,31 @@ def prune_hints(details: Mapping[str, Any]) -> list[str]:
         parts = [f"{exact[f'filters_{k}']} {k}" for k in kinds if exact[f"filters_{k}"]]
         which = f" ({', '.join(parts)})" if parts else ""
         lines.append(f"{exact['filters_removed']} of them without loss{which}")
+    if "selection" in details:
+        lines += selection_lines(details["selection"])
     uneven = details.get("layers_uneven", 0)
     if uneven:
         lines.append(
             f"hint: the new width of {count(uneven, 'layer')} is no multiple of 4, "
             "which can be slow; try --round-to 8"
         )
+    return lines
+
+
+def selection_lines(selection: Mapping[str, Any]) -> list[str]:
+    """What the channels that stay are worth together, and how each budget was used."""
+    greedy = selection["greedy"]
+    beside = "" if greedy is None else f"greedy {percent(greedy)}, "
+    lines = [
+        f"channels worth {percent(selection['objective'])} of all together "
+        f"({beside}at most {percent(selection['bound'])})"
+    ]
+    for name, budget in selection["budgets"].items():
+        if name != "macs":
+            before, after = si(budget["before"]), si(budget["after"])
+            lines.append(f"{budget['unit']} {before} → {after}, limit {si(budget['limit'])}")
+    if selection["time_limit_reached"]:
+        lines.append("the time limit ended the search: another run may find something else")
     return lines
 
 
@@ -93,6 +127,19 @@ def recalibrate_summary(details: Mapping[str, Any]) -> str:
     return f"{line}; {details.get('gate', '')}".rstrip("; ")
 
 
+def learn_summary(details: Mapping[str, Any]) -> str:
+    """Epochs, and what the held-out images said."""
+    line = f"learned for {count(details['epochs'], 'epoch')}"
+    before, after = details["divergence_before"], details["divergence_after"]
+    if before is None:
+        return f"{line}; too few images to hold some out, so not checked"
+    verdict = "accepted" if details["accepted"] else "rejected, left as it was"
+    return (
+        f"{line}; divergence on {details['held_out_images']} held-out images "
+        f"{before:.4g} → {after:.4g}: {verdict}"
+    )
+
+
 def equalize_summary(details: Mapping[str, Any]) -> str:
     """How many channels."""
     scaled, locked = details["scaled_channels"], details["locked_channels"]
@@ -146,6 +193,7 @@ SUMMARIES = {
     "equalize": equalize_summary,
     "remove zero filters": zero_summary,
     "refit": refit_summary,
+    "learn": learn_summary,
     "export": format_summary,
     "convert": format_summary,
     "quantize activations": integer_summary,
@@ -161,6 +209,8 @@ def summary(verb: str, result: PassResult) -> list[str]:
             lines.append(refit_summary(result.details))
     if verb == "quantize":
         lines += trial_lines(result.details)
+        if "learning" in result.details:
+            lines.append(learn_summary(result.details["learning"]))
     if "format" in result.details:
         lines += format_lines(result.details)[int(verb in ("export", "convert")) :]
     if "integers" in result.details and verb == "quantize":

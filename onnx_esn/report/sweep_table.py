@@ -54,8 +54,9 @@ def sweep_table(document: Mapping[str, Any]) -> RenderableType:
 
 
 def _equal_quality(levels: Sequence[Mapping[str, Any]], metric: str) -> list[RenderableType]:
-    table = grid(f"Cost at equal {_QUALITY[metric]}, against {_BASELINE}")
-    headings = (_QUALITY[metric], _BASELINE, "best", "its cost", "cost factor")
+    baseline = levels[0].get("baseline", _BASELINE)
+    table = grid(f"Cost at equal {_QUALITY[metric]}, against {baseline}")
+    headings = (_QUALITY[metric], baseline, "best", "its cost", "cost factor")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "best" else "right")
     for level in levels:
@@ -64,7 +65,7 @@ def _equal_quality(levels: Sequence[Mapping[str, Any]], metric: str) -> list[Ren
         value = level["level"]
         table.add_row(
             decibel(value) if metric == "snr_db" else percent(value),
-            _known(level["costs"][_BASELINE]),
+            _known(level["costs"][baseline]),
             best or "n/a",
             "n/a" if best is None else "≤ cheapest" if bound else si(level["costs"][best]),
             "n/a" if level["factor"] is None else bound + times(level["factor"]),

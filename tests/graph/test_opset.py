@@ -102,6 +102,53 @@ def test_axes_of_squeeze_become_an_input():
     assert worst_difference(run(model, feeds), run(result, feeds)) == 0
 
 
+def squeezed(net):
+    y = net.op("GlobalAveragePool", net.conv("x", 4, 6))
+    return [net.gemm(net.op("Squeeze", y, axes=[2, 3]), 6, 3)]
+
+
+def parted(net):
+    parts = net.op("Split", net.conv("x", 4, 6), outputs=2, axis=1, split=[2, 4])
+    return [net.gemm(net.op("Flatten", net.op("GlobalMaxPool", parts[1])), 4, 3)]
+
+
+def flattened(net):
+    """Softmax of operator set 11 flattens: onnx's converter takes over."""
+    y = net.op("Unsqueeze", net.conv("x", 4, 6), axes=[4])
+    return [net.op("Softmax", y, axis=1)]
+
+
+@pytest.mark.parametrize("build", [squeezed, parted, flattened])
+def test_before_ir_4_stored_tensors_are_inputs_too(build):
+    model = at_seventeen(build, opset=11, ir=3)
+    result, _ = raise_opset(model, 13)
+    assert result.ir_version == 3
+    onnx.checker.check_model(result, full_check=True)
+    declared = [info.name for info in result.graph.input]
+    assert {t.name for t in result.graph.initializer} <= set(declared)
+    assert len(declared) == len(set(declared))
+    feeds = feeds_for(model, {"x": (2, 4, 8, 8)})
+    assert worst_difference(run(model, feeds), run(result, feeds)) == 0
+
+
+def test_before_ir_4_a_branch_reads_what_is_stored_outside():
+    """A body has no inputs, so it cannot have stored tensors either."""
+    net = Net(4, 8, 8, opset=11, ir=3)
+    y = net.op("GlobalAveragePool", net.conv("x", 4, 6))
+    bodies = []
+    for prefix in ("a.", "b."):
+        inner = Net(opset=11, prefix=prefix)
+        out = inner.info(inner.op("Squeeze", y, axes=[2, 3]), 2, 6)
+        bodies.append(inner.body(out))
+    flag = net.op("Greater", net.op("ReduceSum", y, keepdims=0), net.raw(np.float32(0)))
+    out = net.op("If", flag, then_branch=bodies[0], else_branch=bodies[1])
+    model = net.model(net.gemm(out, 6, 3))
+    result, _ = raise_opset(model, 13)
+    onnx.checker.check_model(result)
+    feeds = feeds_for(model, {"x": (2, 4, 8, 8)})
+    assert worst_difference(run(model, feeds), run(result, feeds)) == 0
+
+
 def test_the_converter_takes_the_rest_and_loses_nothing():
     """Softmax of operator set 11 flattens; metadata is what onnx's converter drops."""
     model = at_seventeen(

@@ -9,7 +9,7 @@ import pytest
 from onnx_esn.errors import BudgetError, OperationError, OptionError
 from onnx_esn.evaluation import Comparison, Evaluation, OutputAgreement
 from onnx_esn.numerics.agreement import Agreement
-from onnx_esn.search.methods import METHODS, method_jobs
+from onnx_esn.search.methods import DEFAULT, METHODS, method_jobs
 from onnx_esn.search.sweep import sweep
 
 from .test_sweep import Result, contents, images, tiny_model
@@ -59,6 +59,7 @@ def test_options_of_each_method():
             "effort": "fast",
         },
         "joint": {"target_cost": 2000, "effort": "fast"},
+        "aciq": {"method": "aciq", "target_cost": 2000},
     }
 
 
@@ -74,9 +75,10 @@ def test_methods_are_the_default(tmp_path):
     compress = Fake()
     result = run(tmp_path, compress)
     assert [(p.method, p.target) for p in result.points] == [
-        (method, target) for method in METHODS for target in (4, 3, 2, 1)
+        (method, target) for method in DEFAULT for target in (4, 3, 2, 1)
     ]
     assert [call["target_cost"] / MACS for call in compress.calls] == [4, 3, 2, 1] * 5
+    assert set(DEFAULT) == {*METHODS} - {"aciq"}
     again = Fake()
     before = contents(tmp_path)
     assert run(tmp_path, again).computed == 0
@@ -119,6 +121,14 @@ def test_cost_at_equal_quality(tmp_path):
     assert (levels[0.95].best, levels[0.95].at_most) == ("joint", True)
     assert math.isclose(levels[0.95].factor, MACS / levels[0.95].costs["nearest"])
     assert run(tmp_path, targets=(2,), methods=("joint",)).equal_quality == ()
+
+
+def test_costs_refer_to_the_published_baseline_where_it_is_swept(tmp_path):
+    result = run(tmp_path, targets=(8, 4, 2, 1), methods=("nearest", "aciq", "joint"))
+    assert {level.baseline for level in result.equal_quality} == {"aciq"}
+    level = next(x for x in result.equal_quality if round(x.level, 2) == 0.98)
+    assert math.isclose(level.factor, level.costs["joint"] / level.costs["aciq"])
+    assert level.to_document()["baseline"] == "aciq"
 
 
 def test_failures_are_recorded(tmp_path):

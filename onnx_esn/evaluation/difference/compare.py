@@ -15,14 +15,13 @@ from onnx_esn.calibration import (
     CalibrationSet,
     Latency,
     Recipe,
-    Session,
     Source,
-    median_latency,
     open_set,
 )
 from onnx_esn.errors import InferenceError, ModelError, OptionError
 from onnx_esn.evaluation.costs import file_bytes
 from onnx_esn.evaluation.matching import check_inputs, common_batch, match_outputs, unique_names
+from onnx_esn.evaluation.turns import Runnable, any_large, latencies
 from onnx_esn.graph.model_file import check_model, load_model
 from onnx_esn.graph.model_source import ModelSource, plain_source
 
@@ -159,11 +158,10 @@ def _run(
     progress: Progress | None,
 ) -> _Samples:
     """Run both models as they are; nothing of the sessions is left when this returns."""
+    plain = [m if isinstance(m, onnx.ModelProto) else Path(m).expanduser() for m in models]
+    waiting = any_large(plain)
     try:
-        first, second = (
-            Session(m if isinstance(m, onnx.ModelProto) else Path(m), threads=threads)
-            for m in models
-        )
+        first, second = (Runnable(m, threads=threads, waiting=waiting) for m in plain)
     except InferenceError as error:
         raise InferenceError(f"{error} (without images, the files can be compared)") from error
     check_inputs(second.inputs, first.inputs, titles[1], titles[0])
@@ -176,7 +174,7 @@ def _run(
     times: tuple[Latency, Latency] | None = None
     if latency:
         feeds = [next(data.batches(1)).feeds for data in sets]
-        one, other = median_latency((first, second), feeds)
+        one, other = latencies((first, second), feeds)
         times = (one, other)
     found = OutputsDifference(opened.name, len(opened), divergence, agreements, times)
     return _Samples(sets, size, found)

@@ -154,7 +154,9 @@ def _weights(a: View, b: View, pair: LayerPair) -> tuple[float | None, float | N
         return None, None
     if before.shape[1] != after.shape[1] or pair.before.kernel != pair.after.kernel:
         return None, None
-    return differ(before[pair.kept], after)
+    if not np.array_equal(pair.kept, np.arange(len(before))):
+        before = before[pair.kept]
+    return differ(before, after)
 
 
 def _rows(view: View, layer: Layer) -> npt.NDArray[np.generic]:

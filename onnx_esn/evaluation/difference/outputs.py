@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,14 @@ import numpy.typing as npt
 from onnx_esn.calibration import CalibrationSet, Session, iterate_outputs
 from onnx_esn.evaluation.accumulation import AgreementSum
 from onnx_esn.evaluation.comparison import OutputAgreement
+from onnx_esn.evaluation.turns import Runnable, side_by_side
 from onnx_esn.numerics.agreement import divergence
 
 Array = npt.NDArray[Any]
 
 
 def output_agreements(
-    sessions: tuple[Session, Session],
+    models: tuple[Runnable, Runnable],
     sets: tuple[CalibrationSet, CalibrationSet],
     names: Mapping[str, str],
     batch_size: int,
@@ -30,7 +31,7 @@ def output_agreements(
     everything else is summed up.
 
     Args:
-        sessions, sets: the models, and the same samples for each.
+        models, sets: the models, and the same samples for each.
         names: the second model's name of each output of the first.
         batch_size: samples at once.
         progress: called with the samples done and their total.
@@ -40,9 +41,12 @@ def output_agreements(
     """
     sums = {name: AgreementSum(name) for name in names}
     scores: dict[str, list[tuple[Array, Array]]] = {name: [] for name in names}
-    first = iterate_outputs(sessions[0], sets[0], batch_size, list(names), progress)
-    second = iterate_outputs(sessions[1], sets[1], batch_size, list(names.values()))
-    for mine, theirs in zip(first, second, strict=True):
+
+    def run(side: int, session: Session) -> Iterator[Mapping[str, Array]]:
+        wanted = list(names.values()) if side else list(names)
+        return iterate_outputs(session, sets[side], batch_size, wanted, None if side else progress)
+
+    for mine, theirs in side_by_side(models, run):
         for name, other in names.items():
             sums[name].add(mine[name], theirs[other])
             if _few(mine[name]):

@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_esn.graph.layers import OPERATORS
 
 from .structure import match_inputs, pair_by_structure
 from .wiring import TRANSPARENT, Wiring
+
+_AT_ONCE = 1 << 20  # weights turned into float64 at a time
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,15 @@ def _likeness(a: Wiring, b: Wiring, pairs: Mapping[int, int]) -> float:
         elif x.shape[2:] != y.shape[2:]:
             total -= 1
         elif x.shape == y.shape:
-            u, v = x.astype(np.float64).ravel(), y.astype(np.float64).ravel()
-            norm = float(np.linalg.norm(u) * np.linalg.norm(v))
-            total += float(u @ v) / norm if norm else 0.0
+            total += _cosine(x.reshape(-1), y.reshape(-1))
     return total
+
+
+def _cosine(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
+    """Of two vectors; 0 where one is 0."""
+    dot = first = second = 0.0
+    for start in range(0, x.size, _AT_ONCE):
+        u, v = (z[start : start + _AT_ONCE].astype(np.float64) for z in (x, y))
+        dot, first, second = dot + float(u @ v), first + float(u @ u), second + float(v @ v)
+    norm = (first * second) ** 0.5
+    return dot / norm if norm else 0.0

@@ -7,7 +7,7 @@ constants, as long as nothing else reads what is between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from onnx_esn.calibration import CalibrationSet, Session
 from onnx_esn.calibration.prefetch import prefetch
+from onnx_esn.evaluation.turns import Runnable, any_large, side_by_side
 from onnx_esn.graph.layers import Layer
 
 from .layers import LayerPair, View
@@ -85,35 +86,41 @@ def _run(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     here, there = ([p.ends[side].tensor for p in pairs] for side in (0, 1))
-    sessions = [
-        Session(view.wiring.model, outputs=list(dict.fromkeys(ends)), threads=threads)
-        for view, ends in ((a, here), (b, there))
+    waiting = any_large([a.wiring.model, b.wiring.model])
+    models = [
+        Runnable(
+            view.wiring.model, outputs=list(dict.fromkeys(e)), threads=threads, waiting=waiting
+        )
+        for view, e in ((a, here), (b, there))
     ]
     if all(data.fixed_batch is None for data in sets):
-        feeds = [next(data.take(1).batches(1)).feeds for data in sets]
-        sample = sum(
-            getattr(value, "nbytes", 0)
-            for session, feed in zip(sessions, feeds, strict=True)
-            for value in session.run(feed).values()
-        )
+        sample = sum(_sample_bytes(m, data) for m, data in zip(models, sets, strict=True))
         size = min(size, max(1, memory_limit // max(sample, 1)))
+    counts: list[int] = []
+
+    def run(side: int, session: Session) -> Iterator[Mapping[str, Array | None]]:
+        with closing(prefetch(sets[side].batches(size))) as ready:
+            for batch in ready:
+                rows = len(next(iter(batch.feeds.values())))
+                if not side:
+                    counts.append(batch.count)
+                found = session.run(batch.feeds)
+                yield {name: _trimmed(x, batch.count, rows) for name, x in found.items()}
+
     done, total = 0, len(sets[0])
-    with (
-        closing(prefetch(sets[0].batches(size))) as one,
-        closing(prefetch(sets[1].batches(size))) as two,
-    ):
-        for first, second in zip(one, two, strict=True):
-            x, y = sessions[0].run(first.feeds), sessions[1].run(second.feeds)
-            rows = [len(next(iter(batch.feeds.values()))) for batch in (first, second)]
-            for pair, mine, theirs in zip(pairs, here, there, strict=True):
-                values = (
-                    _trimmed(x[mine], first.count, rows[0]),
-                    _trimmed(y[theirs], second.count, rows[1]),
-                )
-                _add(sums[pair.before.name], pair, *values)
-            done += first.count
-            if progress is not None:
-                progress(done, total)
+    for number, (x, y) in enumerate(side_by_side(models, run)):
+        for pair, mine, theirs in zip(pairs, here, there, strict=True):
+            _add(sums[pair.before.name], pair, x[mine], y[theirs])
+        done += counts[number]
+        if progress is not None:
+            progress(done, total)
+
+
+def _sample_bytes(model: Runnable, data: CalibrationSet) -> int:
+    """Bytes of what a model puts out for one sample."""
+    feeds = next(data.take(1).batches(1)).feeds
+    with model.session() as session:
+        return sum(int(getattr(value, "nbytes", 0)) for value in session.run(feeds).values())
 
 
 def _add(total: _Sum, pair: LayerPair, before: Array | None, after: Array | None) -> None:
