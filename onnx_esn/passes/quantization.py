@@ -40,8 +40,8 @@ class Quantize:
 
     Exactly one of `bits`, `target_cost`, `plan` and `policy` says how many bits a filter gets. The
     first and the last layer are quantized too. What lies on a grid of no more bits already stays
-    as it is. Where that is the grid of the other quantizer, whole layers stay (one layer has one kind of
-    grid), in a budget only if the model meets it as it is; the plan does not name them.
+    as it is. Where that is the grid of the other quantizer, whole layers stay (one layer has one
+    kind of grid), in a budget only if the model meets it as it is; the plan does not name them.
 
     `details` of the result: `cost_before`, `cost_after` (ESN'_d in MAC·bit, None where the input
     size is open), `target` (in MAC·bit, or None), `mean_bits` (cost_after per MAC),
