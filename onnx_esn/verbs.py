@@ -66,9 +66,9 @@ def opened(model: Model, *, outside: bool = False) -> onnx.ModelProto:
     return loaded
 
 
-def opened_plain(model: Model) -> onnx.ModelProto:
+def opened_plain(model: Model, *, outside: bool = False) -> onnx.ModelProto:
     """The same in standard operators: local functions inlined, what onnxruntime fused apart."""
-    return standard_form(opened(model))
+    return standard_form(opened(model, outside=outside))
 
 
 def open_images(
@@ -144,10 +144,14 @@ def prune(
             target_params=target_params is not None,
             target_memory=target_memory is not None,
             target_latency=target_latency is not None,
+            latency_model=latency_model is not None,
         )
         dataset = open_images(loaded, images, recipe) if refit else None
         walk = WalkOptions(batch_size=batch_size, threads=threads, progress=progress)
-        return _changed(given.step(dataset, named_shapes(loaded, input_shape), walk), loaded)
+        result = _changed(given.step(dataset, named_shapes(loaded, input_shape), walk), loaded)
+        if not result.modified and (ratio or target_macs is not None):
+            log.warning("nothing was removed: ask for more; the notes say what stays")
+        return result
     assert not isinstance(plan, SpatialPlan)
     decided = None if plan is None else load_pruning(plan)
     dataset = open_images(loaded, images, recipe)
@@ -207,7 +211,7 @@ def recalibrate(
     loaded = opened_plain(model)
     step = Recalibrate(
         images,
-        reference=None if reference is None else opened_plain(reference),
+        reference=None if reference is None else opened_plain(reference, outside=True),
         method=method,  # type: ignore[arg-type]  # checked there
         recipe=recipe,
         batch_size=batch_size,
@@ -281,7 +285,7 @@ def quantize(
     cost_of = source if cost_of is None and opening.modified else cost_of
     dataset = open_images(loaded, images, recipe)
     shapes = named_shapes(loaded, input_shape)
-    towards = loaded if reference is None else opened_plain(reference)
+    towards = loaded if reference is None else opened_plain(reference, outside=True)
     store = functools.partial(
         _stored, storing, dataset, tuple(only), tuple(exclude), batch_size, threads
     )

@@ -132,23 +132,43 @@ class CompensatedQuantization:
         return stages
 
     def _learned(self, model: onnx.ModelProto, options: LearnOptions) -> list[Stage]:
-        """Quantize on a part of the images, learn on that, and let the others judge."""
+        """Quantize, and learn from there.
+
+        First on a part of the images: the others judge whether it helps, and for how many epochs.
+        Then the same is done with all of them.
+        """
         rest, held = split_to_judge(self.images, options.held_out)
-        before = [
-            (name, result)
-            for name, result in replace(self, images=rest, learn=None).stages(model)
-            if name in ("prune", "quantize")
-        ]
+        found = self._learn_on(rest, held, None, model, options)
+        if held is None:
+            return found
+        judged = dict(found)["quantize"].details["learning"]
+        if judged["accepted"]:
+            done = self._learn_on(self.images, None, judged["best_epochs"], model, options)
+        else:
+            done = replace(self, learn=None).stages(model)
+        return [(n, _with(r, learning=judged) if n == "quantize" else r) for n, r in done]
+
+    def _learn_on(
+        self,
+        images: CalibrationSet,
+        held: CalibrationSet | None,
+        stops: Mapping[str, int] | None,
+        model: onnx.ModelProto,
+        options: LearnOptions,
+    ) -> list[Stage]:
+        reference = self.reference or model
+        plain = replace(self, images=images, learn=None).stages(model)
+        before = [(name, result) for name, result in plain if name in ("prune", "quantize")]
         quantized = before[-1][1]
         source = before[-2][1].model if len(before) > 1 else model
-        reference = self.reference or model
         assert isinstance(quantized.plan, QuantizationPlan)
-        found = LearnQuantization(quantized.plan, rest, held, reference, options)(source)
+        learn = LearnQuantization(quantized.plan, images, held, reference, options, stops)
+        found = learn(source)
         figures = quantization_details(source, found.details["bits"], self.input_shape)
         changed = {key: figures[key] for key in ("cost_after", "mean_bits", "pruned_filters")}
         learning = {key: value for key, value in found.details.items() if key != "bits"}
-        details = {**quantized.details, **changed, "learning": learning}
         skipped = tuple(dict.fromkeys((*quantized.skipped, *found.skipped)))
+        details = {**quantized.details, **changed, "learning": learning}
         learned = replace(found, skipped=skipped, details=details, modified=True)
         return [*before[:-1], ("quantize", learned), *self._consequences(learned, reference)]
 
@@ -204,3 +224,8 @@ class CompensatedQuantization:
         if best.pruning is not None:
             stages.insert(0, ("prune", best.pruning))
         return stages
+
+
+def _with(result: PassResult, **details: Any) -> PassResult:
+    """The same with more details."""
+    return replace(result, details={**result.details, **details})

@@ -25,8 +25,7 @@ from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
 # Of a weight's cell, the part next to an edge in which no weight starts.
 _MARGIN = 0.05
 _LEAST_DISTANCE = 1e-3  # of the range a filter starts with
-# A filter's step moves all its weights at once, its interval the codes of many.
-_SLOW, _SLOWER = 0.5, 0.02
+_SLOWER = 0.002  # of an interval, which moves the codes of many weights at once
 _LEAST_EXPONENT, _MOST_EXPONENT = 0.25, 4.0
 
 
@@ -71,7 +70,7 @@ class Intervals:
         """What counts as a large step of each parameter."""
         return {
             "W": self.step[:, None].copy(),
-            "step": _SLOW * self.step,
+            "step": self.step.copy(),
             "centre": _SLOWER * self._range,
             "distance": _SLOWER * self._range,
             "exponent": np.full_like(self.exponent, _SLOWER),

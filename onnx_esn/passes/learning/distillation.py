@@ -20,7 +20,6 @@ from onnx_esn.numerics.learning.adam import Adam, cosine_rate
 from onnx_esn.numerics.midrise import Floats
 from onnx_esn.passes.learning.examples import Examples
 from onnx_esn.passes.learning.learned import Learned
-from onnx_esn.passes.learning.options import LearnOptions
 from onnx_esn.passes.learning.student import LearnedLayer
 from onnx_esn.passes.learning.training_graph import Target, training_graph
 
@@ -42,7 +41,8 @@ class Distillation:
         targets: what it should come close to.
         shifts: by layer, (M,) added to its outputs.
         examples: what to learn from.
-        options: how.
+        rate: of the first steps.
+        threads: threads for one operator.
 
     Attributes:
         blocked: (node, reason) where no gradient goes through.
@@ -57,23 +57,28 @@ class Distillation:
         targets: Sequence[Target],
         shifts: dict[str, Floats],
         examples: Examples,
-        options: LearnOptions,
+        rate: float,
+        threads: int | None,
     ) -> None:
-        self.layers, self.learned, self.options = layers, learned, options
+        self.layers, self.learned, self.rate = layers, learned, rate
         self.examples = examples
         self.report: Callable[[int], None] | None = None
         self.shifts = shifts
         fed = [name for x in layers.values() for name in x.names]
         graph = training_graph(student, fed, targets, examples.sizes)
         self.blocked, self._loss, self._gradients = graph.blocked, graph.loss, graph.gradients
-        self._session = Session(graph.model, threads=options.threads)
-        self._judge = Session(graph.model, outputs=[graph.loss], threads=options.threads)
+        self._session = Session(graph.model, threads=threads)
+        self._judge = Session(graph.model, outputs=[graph.loss], threads=threads)
 
-    def run(self, epochs: int) -> list[float]:
+    def run(self, epochs: int, stop: int | None = None) -> list[float]:
         """Descend, and go back to the epoch of least loss on the held-out images.
 
         Judged and kept are running means of the parameters, in which the noise of single steps
         averages out (Polyak and Juditsky, 1992).
+
+        Args:
+            epochs: that the schedule of the rate is for.
+            stop: after how many of them to stop, where that is known from elsewhere.
 
         Returns:
             The held-out loss before the first and after each epoch; without held-out images the
@@ -82,7 +87,7 @@ class Distillation:
         Raises:
             VerificationError: a loss is not finite.
         """
-        options, per_epoch = self.options, self.examples.per_epoch
+        per_epoch = self.examples.per_epoch
         steps = epochs * per_epoch
         warm_up = min(_WARM_UP, steps // 5)
         adam = Adam(self._scales())
@@ -93,11 +98,11 @@ class Distillation:
         mean = _copies(parameters)
         forget = 1 / max(_MEMORY * per_epoch, 1.0)
         done = 0
-        for epoch in range(epochs):
+        for epoch in range(epochs if stop is None else stop):
             total = 0.0
             for feeds in self.examples.training(epoch):
                 loss, gradients = self.step(feeds)
-                rate = options.rate * cosine_rate(done, steps, warm_up)
+                rate = self.rate * cosine_rate(done, steps, warm_up)
                 adam.step(parameters, gradients, rate)
                 for learned in self.learned.values():
                     learned.settle()
@@ -111,7 +116,7 @@ class Distillation:
             _assign(parameters, mean)
             judged.append(self._held_loss() if judges else total / per_epoch)
             log.debug("epoch %d: training loss %.5g, %.5g", epoch, total / per_epoch, judged[-1])
-            if not judges or judged[-1] <= min(judged):
+            if stop is not None or not judges or judged[-1] <= min(judged):
                 best = _copies(mean)
             _assign(parameters, now)
         _assign(parameters, best)

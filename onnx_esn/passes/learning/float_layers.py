@@ -24,6 +24,8 @@ from onnx_esn.passes.learning.teaching import teach
 from onnx_esn.passes.quantizable import find_jobs
 from onnx_esn.passes.shifting import shift_outputs
 
+RATE = 0.01
+
 
 @dataclass(frozen=True)
 class LearnWeights:
@@ -64,7 +66,9 @@ class LearnWeights:
         student, learnt = make_student(model, list(layers.values()))
         learned = {name: FloatWeights(x.rows.copy()) for name, x in learnt.items()}
         rest, held = split_to_judge(self.images, self.options.held_out)
-        taught = teach(self.reference, student, learnt, learned, rest, held, self.options)
+        taught = teach(
+            self.reference, student, learnt, learned, rest, held, self.options, rate=RATE
+        )
         for name, found in learned.items():
             job = chosen[name]
             values = round_to(found.W, job.weight.type)
@@ -78,6 +82,7 @@ class LearnWeights:
             "learned_layers": len(learned) if verdict["accepted"] else 0,
             "epochs": self.options.epochs,
             "losses": dict(taught.losses),
+            "best_epochs": dict(taught.best),
             **verdict,
         }
         notes = [*(Skipped(s.node, f"not learned: {s.reason}") for s in skipped), *notes, *blocked]

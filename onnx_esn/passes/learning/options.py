@@ -15,10 +15,11 @@ class LearnOptions:
     """How to learn.
 
     Attributes:
-        epochs: passes over the images, for each block.
-        last_epochs: passes end to end after that.
+        epochs: passes over the images, end to end.
+        block_epochs: passes over the images for each block before that; None: a tenth as many.
         batch_size: images of a step.
-        rate: size of the first steps, as a share of each parameter's own scale.
+        rate: size of the first steps, as a share of each parameter's own scale; None: what suits
+            the kind of weights.
         seed: draws the order of the images and their variations.
         vary: whether images are varied (`variations`).
         held_out: share of the images that judge: what is kept has to agree better on them.
@@ -27,9 +28,9 @@ class LearnOptions:
     """
 
     epochs: int = EPOCHS
-    last_epochs: int = 4
+    block_epochs: int | None = None
     batch_size: int = 32
-    rate: float = 0.002
+    rate: float | None = None
     seed: int = 0
     vary: bool = True
     held_out: float = 0.2
@@ -39,7 +40,12 @@ class LearnOptions:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise OptionError(f"{self.epochs} epochs: give at least 1")
-        if self.last_epochs < 0:
-            raise OptionError(f"{self.last_epochs} last epochs: give at least 0")
-        if self.rate <= 0:
+        if self.block_epochs is not None and self.block_epochs < 0:
+            raise OptionError(f"{self.block_epochs} epochs for a block: give at least 0")
+        if self.rate is not None and self.rate <= 0:
             raise OptionError(f"rate {self.rate:g} must be above 0")
+
+    @property
+    def per_block(self) -> int:
+        """Epochs for each block."""
+        return max(self.epochs // 10, 1) if self.block_epochs is None else self.block_epochs

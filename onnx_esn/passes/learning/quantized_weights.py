@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +27,8 @@ from onnx_esn.passes.quantization_replay import replay
 from onnx_esn.passes.settling import settled
 from onnx_esn.plans import LayerQuantization, QuantizationPlan, decode_codes
 
+RATE = 0.002
+
 
 @dataclass(frozen=True)
 class LearnQuantization:
@@ -41,6 +44,7 @@ class LearnQuantization:
             learned is kept as it is.
         reference: the float model whose outputs are wanted; None: the model itself.
         options: how to learn.
+        stops: after how many epochs to stop, see `teach`.
     """
 
     plan: QuantizationPlan
@@ -48,6 +52,7 @@ class LearnQuantization:
     held: CalibrationSet | None = None
     reference: onnx.ModelProto | None = None
     options: LearnOptions = field(default_factory=LearnOptions)
+    stops: Mapping[str, int] | None = None
 
     def __call__(self, model: onnx.ModelProto) -> PassResult:
         """Return the quantized model, and the plan with what was learned.
@@ -71,7 +76,17 @@ class LearnQuantization:
         quantizer = QUANTIZERS[self.plan.quantizer]
         student, learnt = make_student(start, list(layers.values()))
         learned = {n: _start(by_name[n], entries[n], quantizer) for n in learnt}
-        taught = teach(reference, student, learnt, learned, self.images, self.held, self.options)
+        taught = teach(
+            reference,
+            student,
+            learnt,
+            learned,
+            self.images,
+            self.held,
+            self.options,
+            rate=RATE,
+            stops=self.stops,
+        )
         for name, found in learned.items():
             old = entries[name]
             shift = taught.shifts[name] + (0.0 if old.bias is None else np.asarray(old.bias))
@@ -90,6 +105,7 @@ class LearnQuantization:
             "learned_layers": len(learned) if verdict["accepted"] else 0,
             "epochs": self.options.epochs,
             "losses": dict(taught.losses),
+            "best_epochs": dict(taught.best),
             **verdict,
             "bits": new_bits,
         }

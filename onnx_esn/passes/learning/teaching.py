@@ -44,11 +44,13 @@ class Taught:
     Attributes:
         shifts: by layer, (M,) added to its outputs.
         losses: by block (named by its last tensor) and for the whole (""), see `Distillation.run`.
+        best: likewise, after how many epochs the loss was least.
         blocked: (node, reason) where no gradient goes through.
     """
 
     shifts: Mapping[str, Floats]
     losses: Mapping[str, list[float]]
+    best: Mapping[str, int]
     blocked: tuple[tuple[str, str], ...]
 
 
@@ -60,6 +62,9 @@ def teach(
     images: CalibrationSet,
     held: CalibrationSet | None,
     options: LearnOptions,
+    *,
+    rate: float,
+    stops: Mapping[str, int] | None = None,
 ) -> Taught:
     """Change `learned` so that the student comes close to the reference.
 
@@ -71,12 +76,15 @@ def teach(
         images: to learn from.
         held: images that choose the epochs that are kept.
         options: how to learn.
+        rate: of the first steps, where the options say nothing.
+        stops: after how many epochs to stop: the `best` of another run, instead of held-out images.
 
     Raises:
         VerificationError: a loss is not finite.
         OperationError: a model does not run.
     """
-    return _Teacher(reference, student, layers, learned, images, held, options).run()
+    rate = options.rate or rate
+    return _Teacher(reference, student, layers, learned, images, held, options, rate, stops).run()
 
 
 class _Teacher:
@@ -89,14 +97,18 @@ class _Teacher:
         images: CalibrationSet,
         held: CalibrationSet | None,
         options: LearnOptions,
+        rate: float,
+        stops: Mapping[str, int] | None,
     ) -> None:
         self.reference, self.student = reference, student
+        self.rate, self.stops = rate, stops
         self.layers, self.learned, self.options = layers, learned, options
         specs = input_specs(student)
         self.images = images.for_inputs(specs)
         self.held = None if held is None else held.for_inputs(specs)
         self.shifts = {name: np.zeros(x.layer.filters) for name, x in layers.items()}
         self.losses: dict[str, list[float]] = {}
+        self.best: dict[str, int] = {}
         self.blocked: dict[tuple[str, str], None] = {}
         self.done, self.steps = 0, 0
 
@@ -105,14 +117,16 @@ class _Teacher:
         (first,) = self.images.take(1).batches(1)
         batch = self.images.fixed_batch or min(options.batch_size, len(self.images))
         sizes = {name: (batch, *x.shape[1:]) for name, x in first.feeds.items()}
-        blocks = self._blocks(sizes) if options.epochs and not self.images.fixed_batch else []
+        each = options.per_block
+        blocks = self._blocks(sizes) if each and not self.images.fixed_batch else []
         per_epoch = max(len(self.images) // batch, 1)
-        self.steps = per_epoch * (len(blocks) * options.epochs + options.last_epochs)
+        copies = 2 if options.vary else 1
+        self.steps = per_epoch * options.epochs
         if len(blocks) > 1:
+            self.steps += per_epoch * copies * len(blocks) * each
             self._block_by_block(blocks, sizes)
-        if options.last_epochs or len(blocks) < 2:
-            self._end_to_end()
-        return Taught(self.shifts, self.losses, tuple(self.blocked))
+        self._end_to_end()
+        return Taught(self.shifts, self.losses, self.best, tuple(self.blocked))
 
     def _blocks(self, sizes: Mapping[str, tuple[int, ...]]) -> list[Block]:
         self.facts = infer_facts(self.student, sizes, Constants(self.student))
@@ -169,7 +183,8 @@ class _Teacher:
             layers = {name: self.layers[name] for name in block.layers}
             learned = {name: self.learned[name] for name in block.layers}
             key = block.outputs[0]
-            self._descend(key, block.model, layers, learned, targets, examples, self.options.epochs)
+            each = self.options.per_block
+            self._descend(key, block.model, layers, learned, targets, examples, each)
             if last:
                 return
             session = Session(self._fixed(block), threads=self.options.threads)
@@ -183,8 +198,8 @@ class _Teacher:
             self.reference, outputs=[t.tensor for t in targets], threads=self.options.threads
         )
         examples = ImageExamples(teacher, targets, self.images, self.held, self.options)
-        epochs = self.options.last_epochs or self.options.epochs
-        self._descend("", self.student, self.layers, self.learned, targets, examples, epochs)
+        each = self.options.epochs
+        self._descend("", self.student, self.layers, self.learned, targets, examples, each)
 
     def _descend(
         self,
@@ -197,9 +212,13 @@ class _Teacher:
         epochs: int,
     ) -> None:
         shifts = {name: self.shifts[name] for name in layers}
-        descent = Distillation(model, layers, learned, targets, shifts, examples, self.options)
+        descent = Distillation(
+            model, layers, learned, targets, shifts, examples, self.rate, self.options.threads
+        )
         descent.report = self._report
-        self.losses[key] = descent.run(epochs)
+        stop = None if self.stops is None else self.stops.get(key, 0)
+        losses = self.losses[key] = descent.run(epochs, stop)
+        self.best[key] = int(np.argmin(losses)) if examples.judges else len(losses)
         self.blocked |= dict.fromkeys(descent.blocked)
         log.debug("%s: %s", key or "end to end", self.losses[key])
 

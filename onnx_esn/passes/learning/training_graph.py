@@ -32,8 +32,6 @@ from onnx_esn.passes.learning.pad_fusion import fuse_pads
 Array = npt.NDArray[Any]
 _TARGET = "learning.target."
 _IR_VERSION = 8  # initializers are no inputs any more
-# A reference that is sure of its images says little at 1: which of the others came second.
-_TEMPERATURE = 4.0
 _LEAST_PROBABILITY = 1e-7  # whose logarithm float32 still tells from that of 0
 
 
@@ -167,15 +165,13 @@ def _divergence(t: Tape, target: Target, shape: Shape) -> str:
     logs = [_logarithm(t, name, target.kind) for name in (target.feed, target.tensor)]
     p = t.emit("Exp", logs[0])
     total = t.reduce_sum(t.emit("Mul", p, t.emit("Sub", *logs)), list(range(len(shape))))
-    samples = math.prod(shape) / shape[1]
-    factor = _TEMPERATURE**2 if target.kind is Kind.SCORES else 1.0
-    return t.emit("Mul", total, t.constant(factor / samples))
+    return t.emit("Mul", total, t.constant(shape[1] / math.prod(shape)))
 
 
 def _logarithm(t: Tape, name: str, kind: Kind) -> str:
     """Of the probabilities (N, C, 1, …) that a tensor stands for."""
     if kind is Kind.SCORES:
-        return t.emit("LogSoftmax", t.emit("Mul", name, t.constant(1 / _TEMPERATURE)), axis=1)
+        return t.emit("LogSoftmax", name, axis=1)
     return t.emit("Log", t.emit("Max", name, t.constant(_LEAST_PROBABILITY)))
 
 

@@ -23,7 +23,7 @@ from onnx_esn.passes.quantization import Quantize
 from tests.net import Net
 from tests.passes.test_compensation import images_for, network
 
-FEW = LearnOptions(epochs=6, batch_size=8, vary=False)
+FEW = LearnOptions(epochs=6, block_epochs=2, batch_size=8, vary=False)
 
 
 def planned(model, images, bits):
