@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from onnx_esn.passes.recalibration import Recalibrate as Recalibrate
     from onnx_esn.pipeline import CompressionResult as CompressionResult
     from onnx_esn.pipeline import compress as compress
+    from onnx_esn.plans import LatencyModel as LatencyModel
     from onnx_esn.plans import PruningPlan as PruningPlan
     from onnx_esn.plans import PruningRatios as PruningRatios
     from onnx_esn.plans import QuantizationPlan as QuantizationPlan
@@ -82,6 +83,7 @@ _HOME = {
     "quantize": "verbs",
     "recalibrate": "verbs",
     "write_model": "verbs",
+    "LatencyModel": "plans",
     "PruningPlan": "plans",
     "PruningRatios": "plans",
     "QuantizationPlan": "plans",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from onnx_esn.errors import InputError, OnnxEsnError, OptionError
+from onnx_esn.errors import InputError, OnnxEsnError, OptionError, OutputError
 
 if TYPE_CHECKING:
     import onnx
@@ -45,20 +46,22 @@ class Output:
 
     def say(self, *things: RenderableType) -> None:
         """Print for people, on stdout; nothing with --json or --quiet."""
-        if self.quiet or self.as_json:
+        if self.quiet or self.as_json or sys.stdout is None:
             return
         from rich.console import Console
 
         piped = not sys.stdout.isatty()
         console = Console(highlight=False, width=100 if piped else None, no_color=piped or None)
-        for thing in things:
-            # A line stays a line in a pipe, for those who search it.
-            console.print(thing, soft_wrap=isinstance(thing, str) and piped)
+        with _printing():
+            for thing in things:
+                # A line stays a line in a pipe, for those who search it.
+                console.print(thing, soft_wrap=isinstance(thing, str) and piped)
 
     def document(self, document: object) -> None:
         """Print the one JSON document, with --json."""
         if self.as_json:
-            click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
+            with _printing():
+                click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
 
     @contextmanager
     def progress(self) -> Iterator[Progress | None]:
@@ -78,6 +81,17 @@ class Output:
                 bar.update(tasks[what], completed=done, total=of)
 
             yield show
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    """What the disk behind stdout has no room for is one line too; a closed pipe is click's."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output: {error.strerror or error}") from error
 
 
 class _LevelFirst(logging.Formatter):
@@ -116,8 +130,14 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def open_model(model: Path, *outputs: Path | None, plan: Path | None = None) -> onnx.ModelProto:
-    """Open the model, once it is clear that each output has a place of its own to go."""
+def open_model(model: Path, *outputs: Path | None, **read: Path | None) -> onnx.ModelProto:
+    """Open the model, once it is clear that each output has a place of its own to go.
+
+    Args:
+        model: its file.
+        outputs: what is written.
+        read: what else is read, by what it is.
+    """
     from onnx_esn.verbs import opened
 
     places: list[Path] = []
@@ -125,8 +145,10 @@ def open_model(model: Path, *outputs: Path | None, plan: Path | None = None) -> 
         if output.resolve() in places:
             raise OptionError(f"{output}: named for two outputs; write to two files")
         places.append(output.resolve())
-        if plan is not None and output.resolve() == plan.resolve():
-            raise OptionError(f"{output}: is the plan that is read; write to another file")
+        for what, other in read.items():
+            if other is not None and output.resolve() == other.resolve():
+                what = what.replace("_", " ")
+                raise OptionError(f"{output}: is the {what} that is read; write to another file")
         if output.is_dir():
             raise OptionError(f"{output}: is a folder; name a file to write")
         if not output.parent.is_dir():
@@ -134,6 +156,17 @@ def open_model(model: Path, *outputs: Path | None, plan: Path | None = None) -> 
         if output.exists() and model.exists() and output.samefile(model):
             raise OptionError(f"{output}: is the input itself; write to another file")
     return opened(model, outside=True)
+
+
+def check_folder(folder: Path | None) -> None:
+    """Refuse a folder to write that cannot be made; nothing is made yet."""
+    if folder is None:
+        return
+    nearest = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise OptionError(f"{nearest}: is a file; name a folder to write")
+    if not os.access(nearest, os.W_OK):
+        raise OutputError(f"{nearest}: cannot be written; name another folder")
 
 
 def finish(

@@ -6,12 +6,8 @@ this) beside the relative name; it is read anew each time, and nobody holds it a
 
 from __future__ import annotations
 
-import atexit
-import functools
-import itertools
 import math
-import shutil
-import tempfile
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,9 +23,9 @@ from onnx.external_data_helper import (
 )
 
 from onnx_esn.errors import ModelError
+from onnx_esn.shelf import LEAST, new_file
 
-_LEAST = 1 << 20  # bytes that are worth it
-_NUMBERS = itertools.count()
+_LEAST = LEAST  # bytes that are worth it
 _PACKED = {
     TensorProto.UINT4, TensorProto.INT4, TensorProto.FLOAT4E2M1, TensorProto.STRING,
     *(getattr(TensorProto, n) for n in ("UINT2", "INT2") if hasattr(TensorProto, n)),
@@ -113,20 +109,11 @@ def put_values(
         tensor.raw_data = values.tobytes()
         return
     tensor.ClearField("raw_data")
-    shelf = _shelf()
-    name = f"{next(_NUMBERS)}.data"
-    values.tofile(shelf / name)
+    path = new_file(".data")
+    values.tofile(path)
     tensor.data_location = TensorProto.EXTERNAL
-    for key, value in {"location": name, "basepath": str(shelf)}.items():
+    for key, value in {"location": path.name, "basepath": str(path.parent)}.items():
         tensor.external_data.add(key=key, value=value)
-
-
-@functools.cache
-def _shelf() -> Path:
-    """A folder for weights that were made from others outside; it goes when the process ends."""
-    folder = Path(tempfile.mkdtemp(prefix="onnx-esn-")).resolve()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def folders(tensors: Iterable[onnx.TensorProto]) -> set[Path]:
@@ -134,14 +121,29 @@ def folders(tensors: Iterable[onnx.TensorProto]) -> set[Path]:
     return {folder for tensor in tensors if (folder := _folder(tensor)) is not None}
 
 
-def as_in_folder(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model as it would be written to the folder of its weights; it has no large tensor."""
+def common_folder(model: onnx.ModelProto) -> Path | None:
+    """The folder that all files of weights are in or below; None where there is none."""
+    try:
+        places = sorted(str(place) for place in folders(model.graph.initializer))
+        return Path(os.path.commonpath(places)) if places else None
+    except ValueError:  # on several drives
+        return None
+
+
+def as_in_folder(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
+    """The model as it would be written to a folder that its weights are in or below.
+
+    It has no large tensor.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for tensor in copy.graph.initializer:
+        place = _folder(tensor)
         kept = [(e.key, e.value) for e in tensor.external_data if e.key != "basepath"]
         del tensor.external_data[:]
         for key, value in kept:
+            if key == "location" and place is not None:
+                value = (place.relative_to(folder) / value).as_posix()
             tensor.external_data.add(key=key, value=value)
     return copy
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 import onnx
@@ -19,6 +19,7 @@ from onnx_esn.graph.external_data import has_data_outside
 from onnx_esn.graph.model_file import check_model, initializer_bytes, load_model, save_model
 from onnx_esn.graph.model_source import ModelSource, plain_source, source_name
 from onnx_esn.graph.standard_form import standard_form
+from onnx_esn.outside import any_outside, brought_inside
 from onnx_esn.passes.absorption import ON_AVERAGE
 from onnx_esn.passes.aciq import Aciq
 from onnx_esn.passes.annotation import Annotate, annotated_shapes, strip_annotation
@@ -56,6 +57,7 @@ ON_IMAGES = ("compensated", "qil")  # methods that need images
 Model = ModelSource
 Progress = Callable[[str, int, int], None]
 InputShape = Sequence[int] | Mapping[str, Sequence[int]]
+Verb = TypeVar("Verb", bound=Callable[..., PassResult])
 
 
 def opened(model: Model, *, outside: bool = False) -> onnx.ModelProto:
@@ -64,6 +66,25 @@ def opened(model: Model, *, outside: bool = False) -> onnx.ModelProto:
     loaded = load_model(source, outside=outside)
     check_model(loaded, source_name(source))
     return loaded
+
+
+def from_file(verb: Verb) -> Verb:
+    """A verb that leaves the large weights of a model given by its path in their file meanwhile.
+
+    Its result holds them: who saves it with `onnx.save` need not know.
+    """
+
+    @functools.wraps(verb)
+    def run(model: Model, *args: Any, **options: Any) -> PassResult:
+        source = plain_source(model)
+        if isinstance(source, onnx.ModelProto):
+            return verb(source, *args, **options)
+        result = verb(opened(source, outside=True), *args, **options)
+        if not any_outside(result.model):
+            return result
+        return replace(result, model=brought_inside(result.model))
+
+    return run  # type: ignore[return-value]  # it takes what the verb takes
 
 
 def opened_plain(model: Model, *, outside: bool = False) -> onnx.ModelProto:
@@ -85,6 +106,7 @@ def open_images(
     return open_set(images, input_specs(model), recipe=recipe, labels=labels)
 
 
+@from_file
 def prune(
     model: Model,
     *,
@@ -196,6 +218,7 @@ def prune(
     return PassResult(again.model, True, skipped, result.plan, details)
 
 
+@from_file
 def recalibrate(
     model: Model,
     images: Source,
@@ -221,6 +244,7 @@ def recalibrate(
     return _changed(step, loaded)
 
 
+@from_file
 def quantize(
     model: Model,
     *,
@@ -290,6 +314,7 @@ def quantize(
         _stored, storing, dataset, tuple(only), tuple(exclude), batch_size, threads
     )
     method = method or ("nearest" if dataset is None or plan is not None else "compensated")
+    learn = learning(method, epochs, seed, threads, progress)
     if method in ON_IMAGES and plan is None:
         check_method(method, bits, target_cost, policy)
         if dataset is None:
@@ -309,7 +334,7 @@ def quantize(
                 quantizer=quantizer,
                 input_shape=shapes,
                 walk=WalkOptions(batch_size=batch_size, threads=threads, progress=progress),
-                learn=learning(method, epochs, seed, threads, progress),
+                learn=learn,
             ),
             loaded,
         )
@@ -394,6 +419,7 @@ def check_method(method: str, bits: int | None, target_cost: object, policy: obj
         raise OptionError("say how to quantize: one of bits or target_cost")
 
 
+@from_file
 def convert(
     model: Model, *, format: str, keep_opset: bool = False, opset: int | None = None
 ) -> PassResult:
@@ -430,6 +456,7 @@ def _stored(
     return replace(result, model=done.model, modified=True, skipped=skipped, details=details)
 
 
+@from_file
 def equalize(
     model: Model, *, across: str = "homogeneous", input_shape: InputShape | None = None
 ) -> PassResult:
@@ -444,6 +471,7 @@ def equalize(
     return _changed(step, loaded)
 
 
+@from_file
 def annotate(model: Model, *, input_shape: InputShape | None = None) -> PassResult:
     """Write costs into the metadata; see `onnx_esn.passes.annotation.Annotate`."""
     loaded = opened_plain(model)

@@ -69,6 +69,8 @@ def test_compress_fine_tunes_what_is_pruned_and_then_the_codes(files):
     [
         (("--bits", 2, "--method", "qil"), "needs images"),
         (("--bits", 2, "--epochs", 3), "epochs are for what learns"),
+        (("--bits", 2, "--method", "nearest", "--epochs", 3), "epochs are for what learns"),
+        (("--bits", 2, "--method", "aciq", "--epochs", 3), "epochs are for what learns"),
         (("--bits", 2, "--method", "qil", "--epochs", 0), "--epochs"),
         (("--method", "qil"), "say how to quantize"),
     ],

@@ -44,6 +44,14 @@ def test_files(series, tmp_path):
         assert (again / path.name).read_bytes() == path.read_bytes()
 
 
+def test_a_training_that_stood_still(tmp_path):
+    for epoch in range(2):
+        np.savez(tmp_path / f"epoch_{epoch}.npz", conv=np.ones((2, 3), np.float32))
+    text = run("trace", tmp_path).stdout
+    assert "no bits: no layer that has weights other than 0 moved in epoch 1" in text
+    assert "wanted" not in text
+
+
 def test_wrong_usage(series):
     assert "is a file; name a folder" in fails("trace", series, "-o", series / "accuracy.csv")
     assert "epoch 9 cannot be computed" in fails("trace", series, "--epoch", 9)

@@ -19,6 +19,7 @@ LAYERS = [
     {"graph", "calibration"},
     {"numerics"},
     {"plans", "budgets", "outside"},
+    {"shelf"},
     {"errors"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

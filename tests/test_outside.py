@@ -11,17 +11,23 @@ from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 import onnx_esn
-from onnx_esn import outside
+from onnx_esn import outside, shelf
 from onnx_esn.calibration import Session
+from onnx_esn.calibration.streamed import stream_moments
 from onnx_esn.errors import ModelError
+from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.external_data import write_with_data
 from onnx_esn.graph.model_file import initializer_bytes, load_model, save_model
+from onnx_esn.passes.layerwise.following import find_plain_layers
+from onnx_esn.passes.layerwise.working_copy import with_own_weights
+from onnx_esn.passes.quantizable import find_jobs
 from tests.net import Net
 
 
 @pytest.fixture(autouse=True)
 def small_ones_too(monkeypatch):
     monkeypatch.setattr(outside, "_LEAST", 1 << 14)
+    monkeypatch.setattr(shelf, "LEAST", 1 << 14)
 
 
 @pytest.fixture(params=[np.float32, np.float16], ids=lambda kind: np.dtype(kind).name)
@@ -73,6 +79,61 @@ def test_verbs_give_the_same(path, tmp_path, verb):
         np.testing.assert_array_equal(numpy_helper.to_array(x), numpy_helper.to_array(y))
 
 
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda m, x: onnx_esn.prune(m, ratio=0.3, images=x),
+        lambda m, x: onnx_esn.quantize(m, bits=3, images=x),
+        lambda m, x: onnx_esn.quantize(m, bits=3, method="nearest", images=x),
+        lambda m, x: onnx_esn.recalibrate(onnx_esn.quantize(m, bits=1).model, x[:8], reference=m),
+    ],
+    ids=["prune", "compensated", "nearest", "recalibrate"],
+)
+def test_verbs_with_images_give_the_same(path, tmp_path, verb):
+    images = np.random.default_rng(0).normal(size=(20, 3, 8, 8)).astype(kind_of(load_model(path)))
+    expected, found = (verb(load_model(path, outside=o), images) for o in (False, True))
+    assert expected.modified
+    assert left(found.model)
+    assert dict(expected.details) == dict(found.details)
+    a, b = expected.model, outside.brought_inside(found.model)
+    assert a.graph.node == b.graph.node
+    for x, y in zip(a.graph.initializer, b.graph.initializer, strict=True):
+        assert (x.name, x.data_type, x.dims) == (y.name, y.data_type, y.dims)
+        np.testing.assert_array_equal(numpy_helper.to_array(x), numpy_helper.to_array(y))
+
+
+def test_a_path_leaves_them_outside_and_gives_a_model_that_holds_them(path, monkeypatch):
+    seen = []
+
+    def spy(model, *args, **options):
+        seen.append(left(model))
+        return find_jobs(model, *args, **options)
+
+    monkeypatch.setattr("onnx_esn.passes.quantization.find_jobs", spy)
+    expected = onnx_esn.quantize(load_model(path), bits=3).model
+    found = onnx_esn.quantize(model=path, bits=3).model
+    assert [len(names) for names in seen] == [0, 2]
+    assert left(found) == []
+    assert found == expected
+
+
+def test_a_reference_given_by_its_path_stays_in_its_file(path, monkeypatch):
+    """It is only looked at: `recalibrate` and `quantize` hand out nothing of it."""
+    seen = []
+
+    def spy(model, *args, **options):
+        seen.append(left(model))
+        return stream_moments(model, *args, **options)
+
+    monkeypatch.setattr("onnx_esn.passes.recalibration.stream_moments", spy)
+    source = load_model(path)
+    images = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(kind_of(source))
+    rough = onnx_esn.quantize(source, bits=1).model
+    onnx_esn.recalibrate(rough, images, reference=path)
+    onnx_esn.quantize(source, bits=1, method="nearest", images=images, reference=path)
+    assert [len(names) for names in seen] == [2, 2]
+
+
 @pytest.mark.parametrize("external", [False, True])
 def test_what_is_written_names_its_own_file_only(path, tmp_path, external):
     lean = load_model(path, outside=True)
@@ -108,7 +169,7 @@ def test_sessions_read_them(path):
             )
 
 
-def test_models_with_weights_in_two_folders_run(path, tmp_path):
+def test_models_with_weights_in_two_folders_run(path, tmp_path, monkeypatch):
     lean = load_model(path, outside=True)
     other = tmp_path / "other"
     other.mkdir()
@@ -116,7 +177,11 @@ def test_models_with_weights_in_two_folders_run(path, tmp_path):
     tensor = next(t for t in lean.graph.initializer if outside.is_outside(t))
     next(e for e in tensor.external_data if e.key == "basepath").value = str(other)
     assert len(outside.folders(lean.graph.initializer)) == 2
-    assert Session(lean).outputs == Session(path).outputs
+    feed = {"x": np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(kind_of(lean))}
+    expected = Session(load_model(path)).run(feed)
+    monkeypatch.delattr("onnx_esn.calibration.session.brought_inside")  # they are not loaded
+    for name, value in Session(lean).run(feed).items():
+        np.testing.assert_array_equal(value, expected[name])
 
 
 def test_a_file_that_is_gone_or_short_is_named(path, tmp_path):
@@ -178,7 +243,9 @@ def test_equal_tensors_outside_are_stored_once(tmp_path):
     assert sum(list(t.dims) == [64, 64, 3, 3] for t in outer.graph.initializer) == 1
 
 
-@pytest.mark.parametrize(("stored", "most"), [("fake", 2.0), ("qdq", 2.4)])
+@pytest.mark.parametrize(
+    ("stored", "most"), [pytest.param("fake", 2.0, marks=pytest.mark.slow), ("qdq", 2.4)]
+)
 def test_quantizing_takes_little_more_than_a_layer(tmp_path, stored, most):
     """Only blocks of filters are ever in float64, and neither input nor result in memory.
 
@@ -201,3 +268,61 @@ def test_quantizing_takes_little_more_than_a_layer(tmp_path, stored, most):
     finally:
         tracemalloc.stop()
     assert peak < most * size
+
+
+def test_recalibrating_takes_little_more_than_a_layer(tmp_path):
+    """Scaled weights are made in blocks and go outside; the layers of this file are a half each."""
+    net = Net(256, 1, 1)
+    y = net.op("Flatten", "x")
+    y = net.gemm(y, 256, 4096)
+    for w in np.random.default_rng(0).standard_normal((2, 4096, 4096), np.float32) / 64:
+        y = net.op("Gemm", y, net.store(w), transB=1)
+    write_with_data(net.model(net.gemm(y, 4096, 5)), tmp_path / "m.onnx", tmp_path / "m.onnx.data")
+    del net, w
+    size = (tmp_path / "m.onnx.data").stat().st_size
+    source = load_model(tmp_path / "m.onnx", outside=True)
+    images = np.random.default_rng(1).standard_normal((4, 256, 1, 1), np.float32)
+    tracemalloc.start()
+    try:
+        result = onnx_esn.recalibrate(source, images, reference=source)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert result.modified
+    assert left(result.model) == left(source) != []
+    assert peak < 1.3 * size, peak / size
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["stored", "transposed"])
+def test_a_working_copy_refers_to_them(tmp_path, moved):
+    """Weights that are computed from large ones go outside too, as they are read."""
+    net = Net(64)
+    w = net.weight(*((96, 64) if moved else (64, 96)), fan_in=64)
+    w = net.op("Transpose", w, perm=[1, 0]) if moved else w
+    write_with_data(net.model(net.op("MatMul", "x", w)), tmp_path / "m.onnx", tmp_path / "m.data")
+    model = load_model(tmp_path / "m.onnx", outside=True)
+    constants = Constants(model)
+    layers = find_plain_layers(model)
+    copy, slots = with_own_weights(model, constants, layers)
+    (slot,) = slots.values()
+    assert slot.weight in left(copy)
+    np.testing.assert_array_equal(slot.W, constants.value(layers[0].weight))
+    feed = {"x": np.random.default_rng(0).normal(size=(2, 64)).astype(np.float32)}
+    (expected,), (found,) = (Session(m).run(feed).values() for m in (model, copy))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    rows = layers[0].as_filters(slot.W).astype(np.float64)
+    same = slot.values(layers[0], rows, np.zeros(96))[slot.weight]
+    np.testing.assert_array_equal(same, slot.W)
+
+
+def test_an_array_waits_in_a_file_for_as_long_as_it_is_held():
+    values = np.random.default_rng(0).normal(size=(64, 64))
+    before = set(shelf.shelf().iterdir())
+    held = shelf.Shelved(values, outside=True)
+    (file,) = set(shelf.shelf().iterdir()) - before
+    np.testing.assert_array_equal(held(), values)
+    del held
+    assert not file.exists()
+    assert shelf.Shelved(values, outside=False)() is values
+    assert shelf.Shelved(values[:2], outside=True)()[0, 0] == values[0, 0]
+    assert set(shelf.shelf().iterdir()) == before

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 
 from onnx_esn.errors import InferenceError, ModelError
-from onnx_esn.outside import as_in_folder, brought_inside, folders, is_outside
+from onnx_esn.outside import any_outside, as_in_folder, brought_inside, common_folder, is_outside
 
 from .exposure import expose
 from .tensor_spec import TensorSpec, input_specs
@@ -146,15 +146,15 @@ class Session:
         return payload, folder or path.parent
 
     def _serialize(self, model: onnx.ModelProto) -> tuple[bytes | str, Path | None]:
-        places = folders(model.graph.initializer)
-        if len(places) > 1:
+        place = common_folder(model)
+        if place is not None:
+            model = as_in_folder(model, place)
+        elif any_outside(model):
             model = brought_inside(model)
-        elif places:
-            model = as_in_folder(model)
         try:
             payload = model.SerializeToString()
             if len(payload) <= PROTO_LIMIT:
-                return payload, next(iter(places), None) if len(places) == 1 else None
+                return payload, place
         except Exception:  # which one depends on protobuf's version; saving will tell
             pass
         folder = Path(tempfile.mkdtemp(prefix="onnx-esn-"))

@@ -8,6 +8,7 @@ that reads it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -63,6 +64,12 @@ class StageGraph:
                 raise OperationError(f"'{point.name}' does not depend on the model's inputs")
         self.levels = 1 + max((self._tensor[p.tensor] for p in points), default=-1)
         self._cuts: dict[int, list[str]] = {}
+        # By tensor that the data does not reach: the last level that reads it, straight or not.
+        self._last_use: dict[str, float] = {}
+        for i, node in enumerate(nodes):
+            at = self._node.get(i, math.inf)
+            for name in _reads(node):
+                self._last_use[name] = max(at, self._last_use.get(name, 0))
         self._last_read = self._find_last_reads({p.tensor for p in points})
 
     def level(self, tensor: str) -> int:
@@ -75,6 +82,10 @@ class StageGraph:
             made = self.feeds if not level else {n for n, at in self._tensor.items() if at < level}
             self._cuts[level] = sorted(n for n in made if self._last_read.get(n, -1) >= level)
         return self._cuts[level]
+
+    def last_use(self, stored: str) -> float:
+        """The last level at which a node reads a stored tensor; infinity where constants do."""
+        return self._last_use.get(stored, 0)
 
     def stage(
         self,

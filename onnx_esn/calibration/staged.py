@@ -153,6 +153,9 @@ def run_in_stages(
                             f"{point.name}: the correction is not finite in {value.dtype}"
                         )
                     values[name] = value
+            base = min(batches.bases, default=0)  # no stage begins before it any more
+            for name in [name for name in values if graph.last_use(name) < base]:
+                del values[name]
             if progress is not None:
                 progress(level + 1, graph.levels)
         log.debug("%d stages, %d bytes in files", graph.levels, store.spilled)

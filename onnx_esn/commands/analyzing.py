@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from onnx_esn import cli_options as options
-from onnx_esn.cli_output import Output
+from onnx_esn.cli_output import Output, check_folder
 from onnx_esn.commands.base import command
 from onnx_esn.errors import OptionError
 
@@ -37,8 +37,7 @@ def analyze(
     from onnx_esn.report.analysis_table import analysis_table
     from onnx_esn.report.tables import skipped_table
 
-    if output is not None and output.exists() and not output.is_dir():
-        raise OptionError(f"{output}: is a file; name a folder to write")
+    check_folder(output)
     with out.progress() as progress:
         found = run(model, images, progress=progress, **given)
     document = found.to_document()

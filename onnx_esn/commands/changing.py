@@ -34,7 +34,8 @@ def prune(
     """Remove filters and everything coupled to them."""
     from onnx_esn import verbs
 
-    source = open_model(model, output, plan_out, plan=given["plan"])
+    read = {name: given[name] for name in ("plan", "latency_model")}
+    source = open_model(model, output, plan_out, **read)
     with out.progress() as progress:
         result = verbs.prune(source, progress=progress, **given)
     del source  # as large as the file

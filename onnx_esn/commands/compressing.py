@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from onnx_esn import cli_options as options
-from onnx_esn.cli_output import Output, open_model
+from onnx_esn.cli_output import Output, check_folder, open_model
 from onnx_esn.commands.base import command
 from onnx_esn.errors import OptionError
 
@@ -104,6 +104,7 @@ def sweep(out: Output, model: Path, images: Path, output: Path, **given: Any) ->
     from onnx_esn.report.tables import sweep_table
     from onnx_esn.search.sweep import sweep as run
 
+    check_folder(output)
     open_model(model)
     with out.progress() as progress:
         show = progress and functools.partial(progress, "points")

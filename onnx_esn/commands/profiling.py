@@ -42,7 +42,13 @@ from onnx_esn.commands.base import command
     type=click.IntRange(1),
     help="Samples at a time.",
 )
-@click.option("--seed", default=0, show_default=True, help="Says which widths are timed.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Says which widths are timed.",
+)
 @options.shape_option
 def profile(out: Output, model: Path, output: Path, **given: Any) -> None:
     """Time each layer over its widths, for `prune --latency-model`."""

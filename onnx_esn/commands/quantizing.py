@@ -46,7 +46,7 @@ def quantize(
     """Quantize weights filter-wise."""
     from onnx_esn import verbs
 
-    source = open_model(model, output, plan_out, plan=given["plan"])
+    source = open_model(model, output, plan_out, plan=given["plan"], policy=given["policy"])
     with out.progress() as progress:
         result = verbs.quantize(source, progress=progress, **given)
     del source  # as large as the file

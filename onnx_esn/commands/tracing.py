@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from onnx_esn.cli_output import Output
+from onnx_esn.cli_output import Output, check_folder
 from onnx_esn.commands.base import command
 from onnx_esn.errors import OptionError, OutputError
 
@@ -42,8 +42,7 @@ def trace(out: Output, checkpoints: tuple[Path, ...], output: Path | None, **giv
     from onnx_esn.report.trajectory_plot import plot_trace
     from onnx_esn.report.trajectory_table import trace_table
 
-    if output is not None and output.exists() and not output.is_dir():
-        raise OptionError(f"{output}: is a file; name a folder")
+    check_folder(output)
     with out.progress() as progress:
         found = run(checkpoints, progress=progress, **given)
     document = found.to_document()

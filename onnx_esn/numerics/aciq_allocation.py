@@ -38,9 +38,11 @@ class RangedLayer:
 
 
 def allocate_by_range(
-    layers: Sequence[RangedLayer], budget: float, *, least_bits: int = 1
+    layers: Sequence[RangedLayer], budget: float, fixed: float = 0.0, *, least_bits: int = 1
 ) -> list[Integers]:
     """Return the bits (M,) of the filters of each layer, at a cost of at most `budget`.
+
+    `fixed` is what anything else takes of that.
 
     What the rule gives less than `least_bits` gets 0, but for the widest filter of each layer,
     which keeps that many. Filters of range 0 get 0.
@@ -50,10 +52,12 @@ def allocate_by_range(
     """
     base = [_widest(x.ranges) * np.int64(least_bits) for x in layers]
     spent = float(sum((b * x.cost).sum() for x, b in zip(layers, base, strict=True)))
-    if spent > budget:
+    if fixed + spent > budget:
+        bits = f"{least_bits} bit{'' if least_bits == 1 else 's'}"
+        others = f", and all else {fixed:,.0f}" if fixed else ""
         raise BudgetError(
-            f"a cost of {budget:.6g} cannot be reached: one filter of each layer at {least_bits} "
-            f"bits costs {spent:.6g}. Raise the target, prune first or exclude fewer layers."
+            f"a cost of {budget:,.0f} cannot be reached: one filter of each layer at {bits} costs "
+            f"{spent:,.0f}{others}. Raise the target, prune first or exclude fewer layers."
         )
     at, gains, costs = [np.zeros(0)], [], [np.zeros(0)]
     for layer, b in zip(layers, base, strict=True):
@@ -61,7 +65,7 @@ def allocate_by_range(
         at.append(passed.ravel())
         costs.append((gain * layer.cost[:, None]).ravel())
         gains.append((passed, gain))
-    level = _highest(np.concatenate(at), np.concatenate(costs), budget - spent)
+    level = _highest(np.concatenate(at), np.concatenate(costs), budget - fixed - spent)
     return [
         b + np.where(passed <= level, gain, 0).sum(axis=1)
         for b, (passed, gain) in zip(base, gains, strict=True)

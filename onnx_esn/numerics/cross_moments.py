@@ -50,8 +50,9 @@ class CrossMoments:
 
     @property
     def H(self) -> Floats:  # noqa: N802
-        """Covariance of the inputs (G, d, d)."""
-        return np.asarray(self.xx, np.float64) / max(self.count, 1)
+        """Covariance of the inputs (G, d, d), made anew."""
+        H: Floats = np.divide(self.xx, max(self.count, 1), dtype=np.float64)
+        return H
 
     @property
     def C(self) -> Floats:  # noqa: N802
@@ -64,12 +65,14 @@ class CrossMoments:
         share = other.count / max(n, 1)
         dx, dy = other.x_mean - self.x_mean, other.y_mean - self.y_mean
         k = self.count * share
+        # Of many inputs each of these takes more than the layer: not one more than needed.
+        xx, yx = k * dx[:, :, None] * dx[:, None, :], k * dy[:, :, None] * dx[:, None, :]
         return CrossMoments(
             n,
             self.x_mean + share * dx,
             self.y_mean + share * dy,
-            self.xx + other.xx + k * dx[:, :, None] * dx[:, None, :],
-            self.yx + other.yx + k * dy[:, :, None] * dx[:, None, :],
+            np.add(self.xx + other.xx, xx, out=xx),
+            np.add(self.yx + other.yx, yx, out=yx),
             self.yy + other.yy + k * dy * dy,
         )
 
@@ -108,11 +111,11 @@ def quadratic(W: Floats, H: Floats) -> Floats:
 def refit(moments: CrossMoments, W0: Floats, ridge: float) -> Floats:
     """The weights (G, m, d) closest to the wanted outputs, drawn to W₀ by `ridge` = λ."""
     H = moments.H
-    diagonal = np.einsum("gii->gi", H).mean(axis=1)
-    extra = np.where(diagonal > 0, ridge * diagonal, 1.0)
-    A = H + extra[:, None, None] * np.eye(H.shape[1])
+    diagonal = np.einsum("gii->gi", H)
+    mean = diagonal.mean(axis=1)
     error = (moments.C - W0 @ H).transpose(0, 2, 1)
-    return np.asarray(W0 + solve(A, error).transpose(0, 2, 1))
+    diagonal += np.where(mean > 0, ridge * mean, 1.0)[:, None]  # H is H + λD from here on
+    return np.asarray(W0 + solve(H, error).transpose(0, 2, 1))
 
 
 def choose_ridge(

@@ -24,11 +24,13 @@ def inverse_factor(H: Floats) -> Floats:
     Raises:
         numpy.linalg.LinAlgError: a matrix is not positive definite.
     """
-    L = np.linalg.cholesky(H[:, ::-1, ::-1])
-    R = np.ascontiguousarray(L[:, ::-1, ::-1])
+    # A matrix may take more than the layer it belongs to, so none is held longer than needed.
+    R = np.ascontiguousarray(np.linalg.cholesky(H[:, ::-1, ::-1])[:, ::-1, ::-1])
     if H.shape[1] <= _SMALL:
         return np.triu(np.linalg.inv(R))
-    return np.stack([np.triu(_checked(*lapack.dtrtri(r))) for r in R]) if len(R) else R
+    for r in R:
+        r[...] = np.triu(_checked(*lapack.dtrtri(r)))
+    return R
 
 
 def solve(A: Floats, B: Floats) -> Floats:

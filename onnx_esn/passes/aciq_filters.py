@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto
 
+from onnx_esn.errors import BudgetError
 from onnx_esn.graph.number_formats import EPSILON, round_to
 from onnx_esn.numerics.aciq import clipped_codes, corrected
 from onnx_esn.numerics.aciq_allocation import RangedLayer, allocate_by_range
@@ -46,11 +47,16 @@ def budget_bits(
     Raises:
         BudgetError: the budget is below what the cheapest choice costs.
     """
+    if fixed >= budget and fixed > 0:
+        raise BudgetError(
+            f"a cost of {budget:,.0f} MAC·bit cannot be reached: what stays as it is costs "
+            f"{fixed:,.0f}. Raise the target, or leave fewer layers out."
+        )
     ranged = [_ranged(job, float(job.macs_per_filter or 0)) for job in jobs]
     each = [quantizer.least_bits * flat.astype(np.int64) for _, flat in ranged]
     fixed += sum(float((x.cost * b).sum()) for (x, _), b in zip(ranged, each, strict=True))
     found = allocate_by_range(
-        [layer for layer, _ in ranged], budget - fixed, least_bits=quantizer.least_bits
+        [layer for layer, _ in ranged], budget, fixed, least_bits=quantizer.least_bits
     )
     return [np.asarray(a + b) for a, b in zip(found, each, strict=True)]
 

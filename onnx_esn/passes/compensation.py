@@ -73,7 +73,7 @@ class Compensate:
             start, reference, self.images, solver, list(chosen), self.options, self.taken
         )
         for name, solution in solutions.items():
-            codes, step = solver.codes[name], solver.step[name]
+            codes, step = solver.codes(name), solver.step[name]
             new = settled(
                 chosen[name], entries[name], solver.quantizer, codes, step, solution.shift
             )

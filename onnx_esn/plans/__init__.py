@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from onnx_esn.errors import PlanError
 from onnx_esn.plans.codes import decode_codes as decode_codes
 from onnx_esn.plans.codes import encode_codes as encode_codes
+from onnx_esn.plans.latency_model import LatencyModel as LatencyModel
+from onnx_esn.plans.latency_model import LayerLatency as LayerLatency
 from onnx_esn.plans.pruning import PRUNING_SCHEMA as PRUNING_SCHEMA
 from onnx_esn.plans.pruning import FoldedConstant as FoldedConstant
 from onnx_esn.plans.pruning import GroupEntry as GroupEntry

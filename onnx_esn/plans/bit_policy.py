@@ -12,6 +12,7 @@ from onnx_esn.errors import PlanError
 from onnx_esn.plans.reading import Reader, read_document, write_document
 
 POLICY_SCHEMA = "onnx-esn/bit-policy/1"
+_TRACE_SCHEMA = "onnx-esn/trace/1"  # of what holds a policy
 _MOST_BITS = 8
 
 
@@ -53,13 +54,16 @@ def load_policy(source: str | Path | BitPolicy) -> BitPolicy:
     """
     if isinstance(source, BitPolicy):
         return source
-    return parse_policy(read_document(source), str(source))
+    return parse_policy(read_document(source, "policy"), str(source))
 
 
 def parse_policy(document: Any, where: str = "policy") -> BitPolicy:
     """Build a policy from a parsed JSON document; raises `PlanError`."""
     if not isinstance(document, Mapping):
         raise PlanError(f"{where}: a policy is a JSON object with 'layers'")
+    schema = document.get("schema", POLICY_SCHEMA)
+    if schema not in (POLICY_SCHEMA, _TRACE_SCHEMA):
+        raise PlanError(f"{where}: schema is {schema!r}, expected {POLICY_SCHEMA!r}")
     found = document.get("policy", document)
     if found is None or not isinstance(found, Mapping):
         raise PlanError(f"{where}: it holds no policy; give `trace` more than one epoch")
@@ -72,6 +76,8 @@ def parse_policy(document: Any, where: str = "policy") -> BitPolicy:
                 f"{where}: 'bits' must be 1 to {_MOST_BITS} in {json.dumps(dict(entry))}"
             )
         layers.append(LayerBits(read.text(entry, "layer"), bits))
+    if not layers:
+        raise PlanError(f"{where}: the policy names no layer; in its epoch none moved")
     names = [x.layer for x in layers]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

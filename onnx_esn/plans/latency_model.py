@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from onnx_esn.errors import PlanError
-from onnx_esn.plans.reading import Reader, read_document
+from onnx_esn.plans.reading import Reader, parse_json, read_document
 
 LATENCY_FORMAT = "onnx-esn/latency-model"
 LATENCY_VERSION = 1
 _UNIT = "s"
+_WHAT = "latency model"
 _KNOWN = ("format", "version", "unit", "rest", "layers")
 
 
@@ -28,7 +29,7 @@ class LayerLatency:
     """The time of one layer as a function of its widths.
 
     Attributes:
-        c0, c1, c2, c3: coefficients of 1, n_in, n_out and n_in·n_out, in seconds.
+        c0, c1, c2, c3: coefficients of 1, n_in, n_out and n_in·n_out, in seconds; not below 0.
         r2: share of the variance of the timings that the fit explains; at most 1.
     """
 
@@ -71,10 +72,7 @@ class LatencyModel:
             PlanError: a field is missing or wrong; the message names it.
         """
         if isinstance(document, str):
-            try:
-                document = json.loads(document)
-            except ValueError as error:
-                raise PlanError(f"{where}: not a latency model: {error}") from error
+            document = parse_json(document, where, _WHAT)
         if not isinstance(document, Mapping) or document.get("format") != LATENCY_FORMAT:
             raise PlanError(
                 f"{where}: not a latency model; 'onnx-esn profile MODEL -o latency.json' writes one"
@@ -90,7 +88,7 @@ class LatencyModel:
         if not isinstance(layers, Mapping):
             raise PlanError(f"{where}: 'layers' must be an object, layer name: coefficients")
         found = {str(name): _layer(str(name), entry, where) for name, entry in layers.items()}
-        rest = read.numbers({"rest": [document.get("rest", 0.0)]}, "rest")[0]
+        rest = read.number({"rest": document.get("rest", 0.0)}, "rest")
         if rest < 0:
             raise PlanError(f"{where}: 'rest' is {rest:g}, a time below 0")
         return cls(found, rest, {k: v for k, v in document.items() if k not in _KNOWN})
@@ -117,9 +115,10 @@ def load_latency(source: str | Path | LatencyModel) -> LatencyModel:
     """Read a latency model's file; an object is returned as it is; raises `PlanError`."""
     if isinstance(source, LatencyModel):
         return source
-    if not Path(source).is_file():
-        raise PlanError(f"{source}: no such latency model file")
-    return LatencyModel.from_json(read_document(source), str(source))
+    document = read_document(source, _WHAT)
+    if isinstance(document, str):  # which `from_json` would take for the text of a file
+        document = None
+    return LatencyModel.from_json(document, str(source))
 
 
 def _layer(name: str, entry: Any, where: str) -> LayerLatency:
@@ -131,4 +130,8 @@ def _layer(name: str, entry: Any, where: str) -> LayerLatency:
     names = ("c0", "c1", "c2", "c3", "r2")
     values = {"r2": 1.0} | {key: entry[key] for key in names if key in entry}
     read = Reader(f"{where}: layer {name!r}")
-    return LayerLatency(**{k: read.numbers({k: [v]}, k)[0] for k, v in values.items()})
+    found = {k: read.number({k: v}, k) for k, v in values.items()}
+    below = next((k for k, v in found.items() if v < 0 and k != "r2"), None)
+    if below is not None:  # wider would be faster: the selection cannot reckon with that
+        raise PlanError(f"{where}: layer {name!r}: {below!r} is {found[below]:g}, below 0")
+    return LayerLatency(**found)

@@ -11,15 +11,24 @@ from typing import Any
 from onnx_esn.errors import PlanError
 
 
-def read_document(path: str | Path) -> Any:
-    """The parsed JSON of a file; raises `PlanError`."""
+def read_document(path: str | Path, what: str = "plan") -> Any:
+    """The parsed JSON of a file, a plan or `what` it is; raises `PlanError`."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_key_twice)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise PlanError(f"{path}: no such plan file") from error
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise PlanError(f"{path}: not a plan: {error}") from error
+        raise PlanError(f"{path}: no such {what} file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: not a {what}: {error}") from error
+    return parse_json(text, str(path), what)
+
+
+def parse_json(text: str, where: str, what: str = "plan") -> Any:
+    """The document that a JSON text holds; raises `PlanError`."""
+    try:
+        return json.loads(text, object_pairs_hook=_no_key_twice)
+    except (ValueError, RecursionError) as error:  # the latter: lists in lists without end
+        raise PlanError(f"{where}: not a {what}: {error}") from error
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -98,6 +107,13 @@ class Reader:
         if not isinstance(value, list) or not all(_number(v) for v in value):
             raise PlanError(f"{self.where}: {key!r} must be a list of numbers in {_short(entry)}")
         return tuple(float(v) for v in value)
+
+    def number(self, entry: Mapping[str, Any], key: str) -> float:
+        """A finite number."""
+        value = entry.get(key)
+        if not _number(value):
+            raise PlanError(f"{self.where}: {key!r} must be a number in {_short(entry)}")
+        return float(value)  # type: ignore[arg-type]  # it is one
 
     def ratio(self, value: Any, what: str) -> None:
         """Check that a value is a ratio, 0 ≤ ratio < 1."""

@@ -83,7 +83,8 @@ def zero_summary(details: Mapping[str, Any]) -> str:
 
 def quantize_summary(details: Mapping[str, Any]) -> str:
     """Filters, bits and ESN'_d."""
-    line = f"quantized {details['filters']} filters in {details['quantized_layers']} layers"
+    layers = count(details["quantized_layers"], "layer")
+    line = f"quantized {details['filters']} filters in {layers}"
     if details.get("pruned_filters"):
         line += f", {details['pruned_filters']} of them to 0 bits"
     if details.get("removed_filters"):

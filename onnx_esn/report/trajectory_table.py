@@ -22,8 +22,11 @@ def trace_table(document: Mapping[str, Any]) -> RenderableType:
     parts.append(note("S, N: sums over the checkpoints of an epoch; ESN_a = Σ n/12 · S/N, eq. (4)"))
     if not all(x["trusted"] for x in epochs):
         parts.append(note(f"{_COARSE} coarser than about 2.5 bits, where eq. (4) is off"))
-    if policy is not None:
+    if policy is not None and policy["layers"]:
         parts += [Text(), *_policy(policy)]
+    elif policy is not None:
+        what = "no layer that has weights other than 0 moved"
+        parts.append(note(f"no bits: {what} in epoch {policy['epoch']}"))
     parts += [note(line) for line in document["notes"]]
     return Group(*parts)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from onnx_esn.calibration import input_specs, open_set
 from onnx_esn.calibration import kept_batches as kept
 from onnx_esn.calibration.point_moments import Point
 from onnx_esn.calibration.row_sums import fast_moments
+from onnx_esn.calibration.stage_graph import StageGraph
 from onnx_esn.calibration.staged import measure_in_stages
 from onnx_esn.calibration.streamed import stream_moments
 from onnx_esn.calibration.tensor_store import TensorStore
@@ -131,6 +133,30 @@ def test_memory_limit_changes_only_the_way(reserve, rerun, monkeypatch, tmp_path
             assert not list(tmp_path.iterdir())
     written = [r.args[1] for r in caplog.records if r.msg.startswith("%d stages")]
     assert any(written) == (reserve == 0)
+
+
+@pytest.mark.parametrize(("growth", "most"), [(kept.GROWTH, 4), (0.0, 8)])
+def test_values_are_held_until_no_stage_reads_them_again(monkeypatch, growth, most):
+    """They may be the weights of a model: those of the stages that begin further on are let go."""
+    held = []
+    stage = StageGraph.stage
+
+    def spy(graph, base, outputs, specs, values):
+        held.append(len(values))
+        return stage(graph, base, outputs, specs, values)
+
+    net = Net(3, 8, 8)
+    y = "x"
+    for before, after in pairwise((3, 4, 4, 4, 4, 4, 4)):
+        y = net.conv_bn_relu(y, before, after)
+    model = net.model(net.head(y, 4))
+    wanted = training_statistics(model, {"x": IMAGES})
+    monkeypatch.setattr(StageGraph, "stage", spy)
+    monkeypatch.setattr(kept, "GROWTH", growth)
+    monkeypatch.setattr(kept, "SHARE", 0.0)
+    monkeypatch.setattr(kept, "RERUN", 4)
+    assert_same(reestimate(model), wanted)
+    assert max(held) <= most
 
 
 def test_a_full_disk_is_a_reason_to_compute_again(monkeypatch):

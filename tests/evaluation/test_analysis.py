@@ -61,6 +61,11 @@ def test_without_images_it_speaks_of_weights_alone():
     assert found.tensors == with_images().tensors
 
 
+def test_nothing_to_compare_is_all_that_is_said():
+    document = analyze(network(), exclude=["*"]).to_document()
+    assert document["recommendation"] == ["There is nothing to compare."]
+
+
 def test_with_images_every_layer_has_its_outputs():
     found = with_images()
     assert set(found.outputs) == {name for x in found.tensors for name in x.layers}

@@ -176,8 +176,13 @@ def test_the_policy_is_followed(tmp_path):
         ('{"policy": null}', "holds no policy"),
         ("[]", "is a JSON object"),
         ("{}", "'layers' must be a list"),
+        ("{", r"policy\.json: not a policy"),
+        ("[" * 100_000, r"policy\.json: not a policy"),
+        ('{"layers": []}', "names no layer"),
+        ('{"schema": "onnx-esn/spatial-plan/1", "layers": [{"layer": "a", "bits": 2}]}',
+         "schema is 'onnx-esn/spatial-plan/1', expected 'onnx-esn/bit-policy/1'"),
     ],
-)
+)  # fmt: skip
 def test_wrong_policies(tmp_path, document, message):
     path = tmp_path / "policy.json"
     path.write_text(document)
@@ -220,6 +225,8 @@ def test_what_is_no_series_of_checkpoints(tmp_path):
     fails("another shape than in .*: 1×2 and 1×3", a, save(tmp_path, "epoch_3.npz", w=[[1, 2, 3]]),
           kind=ModelError)  # fmt: skip
     fails("not finite", a, save(tmp_path, "epoch_4.npz", w=[[1, np.nan]]), kind=ModelError)
+    np.savez(tmp_path / "epoch_8.npz", w=np.array([[1, 1e200]]))
+    fails("weights of w are too large", a, tmp_path / "epoch_8.npz", kind=ModelError)
     fails("has no weights", a, save(tmp_path, "epoch_5.npz", w=[1, 2]), kind=ModelError)
     (tmp_path / "epoch_6.npz").write_bytes(b"nothing")
     fails("cannot be read as .npz", a, tmp_path / "epoch_6.npz", kind=ModelError)
@@ -235,7 +242,14 @@ def test_what_is_no_series_of_checkpoints(tmp_path):
     for text, message in (
         ("epoch,accuracy\n1,good\n", "line 2: 'good' is not a number"),
         ("epoch,accuracy\n1,0.5\n1,0.6\n", "epoch 1 is there twice"),
+        ("epoch,accuracy\n1\n", "line 2: '' is not a number"),
+        ("epoch,accuracy\n1,85.3\n", "line 2: 85.3 is not an accuracy: a fraction, 0 … 1"),
+        ("epoch,accuracy\n1,-0.1\n", "line 2: -0.1 is not an accuracy"),
     ):
         (tmp_path / "acc.csv").write_text(text)
         fails(message, a, b, accuracy=tmp_path / "acc.csv")
+    (tmp_path / "acc.csv").write_text("epoch,accuracy\n99,0.5\n")
+    c = save(tmp_path, "epoch_8.npz", w=[[1, 3]])
+    fails(r"acc\.csv: has none of the epochs 8", b, c, accuracy=tmp_path / "acc.csv")
+    fails("accuracy: has none of the epochs 8", b, c, accuracy={99: 0.5})
     fails("cannot be read", a, b, accuracy=tmp_path / "none.csv")

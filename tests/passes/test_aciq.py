@@ -79,6 +79,15 @@ def test_a_budget_too_small_is_refused():
         Aciq(target_cost=100)(two_convs())
 
 
+def test_a_budget_that_other_layers_take_says_so():
+    model = Aciq(bits=8, only=("Conv_0",))(two_convs()).model
+    stays = int(sum(x.esn_prime for x in inspect(model).layers if x.name != "Conv_3"))
+    with pytest.raises(BudgetError, match=f"^a cost of 1,000 MAC.* stays as it is costs {stays:,}"):
+        Aciq(target_cost=1000, only=("Conv_3",))(model)
+    with pytest.raises(BudgetError, match=f"^a cost of {stays + 1:,} .*, and all else {stays:,}"):
+        Aciq(target_cost=stays + 1, only=("Conv_3",))(model)
+
+
 def test_the_norm_behind_scales_the_range():
     model = two_convs()
     for t in model.graph.initializer:

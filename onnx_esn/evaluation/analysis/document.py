@@ -31,7 +31,7 @@ def to_document(found: ModelAnalysis) -> dict[str, Any]:
         "samples": found.samples if found.images is not None else None,
         "seed": found.seed,
         "summary": [asdict(x) for x in tallies(found)],
-        "recommendation": [*model_advice(found), CAVEAT],
+        "recommendation": [*model_advice(found), *([CAVEAT] if found.tensors else [])],
         "layers": [_tensor(found, x) for x in found.tensors],
         "channels": [_channels(x) for x in found.channels],
         "whole_model": None if whole is None else _channels(whole),

@@ -87,6 +87,10 @@ def trace(
             "no epoch has both a start and a checkpoint after it; give at least two checkpoints "
             "of one epoch, or the ends of two epochs one after the other"
         )
+    if accuracies and not any(x.accuracy is not None for x in found):
+        known = ", ".join(str(x.epoch) for x in found)
+        where = accuracy if isinstance(accuracy, str | Path) else "accuracy"
+        raise OptionError(f"{where}: has none of the epochs {known}")
     notes += _sparse(found)
     chosen = _chosen(found, epoch)
     assert last is not None
@@ -157,12 +161,17 @@ def _accuracies(given: str | Path | Mapping[int, float] | None) -> dict[int, flo
     found: dict[int, float] = {}
     for line, row in read_table(path, ("epoch", "accuracy")):
         number = whole(row["epoch"], path, line)
+        text = row["accuracy"] or ""
         try:
-            value = float(row["accuracy"])
-        except (TypeError, ValueError):
+            value = float(text)
+        except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise OptionError(f"{path}, line {line}: {row['accuracy']!r} is not a number")
+            raise OptionError(f"{path}, line {line}: {text!r} is not a number")
+        if not 0 <= value <= 1:
+            raise OptionError(
+                f"{path}, line {line}: {value:g} is not an accuracy: a fraction, 0 … 1"
+            )
         if number in found:
             raise OptionError(f"{path}, line {line}: epoch {number} is there twice")
         found[number] = value

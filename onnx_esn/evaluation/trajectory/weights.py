@@ -17,6 +17,8 @@ from onnx_esn.graph.shapes import Facts
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.numerics.midrise import Floats
 
+_MOST = 1e100
+
 
 @dataclass(frozen=True)
 class LayerWeights:
@@ -47,6 +49,8 @@ def read_checkpoint(path: Path) -> dict[str, LayerWeights]:
     for name, layer in found.items():
         if not np.isfinite(layer.W).all():
             raise ModelError(f"{path}: the weights of {name} are not finite (NaN or infinity)")
+        if np.abs(layer.W).max(initial=0.0) > _MOST:
+            raise ModelError(f"{path}: the weights of {name} are too large to be squared")
     return found
 
 

@@ -21,7 +21,9 @@ from onnx_esn.graph.norms.points import BIAS, MEAN, VAR, NormPoint
 from onnx_esn.graph.number_formats import EPSILON, round_to
 from onnx_esn.graph.readers import read_places
 from onnx_esn.graph.shapes import describe
-from onnx_esn.numerics.grid import detect_grid
+from onnx_esn.numerics.grid import detect_halves
+from onnx_esn.numerics.row_blocks import row_blocks
+from onnx_esn.outside import is_outside, put_values
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -74,10 +76,9 @@ class ModelWriter:
         assert layer is not None
         a, d = (x.astype(np.float64).reshape(-1) for x in (scale, shift))
         W = self._constants.value(layer.source)
-        rows = _scaled(layer.as_filters(W).astype(np.float64), a, W.dtype)
-        folded = _cast(layer.from_filters(rows), W.dtype)
+        folded = _scaled(layer.as_filters(W), a)
         _check_finite(node, folded)
-        self._overwrite(layer.source, folded)
+        self._overwrite(layer.source, layer.from_filters(folded))
         if point.axis == -2:
             a, d = a[:, None], d[:, None]
         if layer.op != "MatMul":
@@ -147,13 +148,16 @@ class ModelWriter:
 
     def _overwrite(self, name: str, value: Array) -> None:
         """Replace a stored tensor, or the value of a Constant node."""
+        tensor = self._tensors.get(name)
+        if tensor is not None and is_outside(tensor):  # a weight, scaled
+            put_values(tensor, value)
+            return
         new = numpy_helper.from_array(np.ascontiguousarray(value), name)
-        if name not in self._tensors:
+        if tensor is None:
             node = self._constants.producer[name]
             del node.attribute[:]
             node.attribute.append(helper.make_attribute("value", new))
             return
-        tensor = self._tensors[name]
         if tensor.HasField("doc_string"):
             new.doc_string = tensor.doc_string
         new.metadata_props.extend(tensor.metadata_props)
@@ -166,16 +170,21 @@ class ModelWriter:
 _SLOTS = {BIAS: "bias", MEAN: "running_mean", VAR: "running_var"}
 
 
-def _scaled(rows: Floats, scale: Floats, dtype: np.dtype[np.generic]) -> Floats:
-    """Scale filters (C, K) by (C,). On a grid the step takes the factor, so that weights are
-    rounded once and the codes stay readable."""
-    kind = helper.np_dtype_to_tensor_dtype(dtype)
-    grid = detect_grid(rows, EPSILON[kind]) if kind in EPSILON else None
-    if grid is None:
-        return rows * scale[:, None]
+def _scaled(W: Array, scale: Floats) -> Array:
+    """Scale filters (C, K) by (C,), some of them in float64 at a time. On a grid the step takes the
+    factor, so that weights are rounded once and the codes stay readable."""
+    kind = helper.np_dtype_to_tensor_dtype(W.dtype)
+    grid = detect_halves(W, EPSILON[kind]) if kind in EPSILON else None
     # A step in the stored type: formats that store it then give these weights to the last bit.
-    step = round_to(grid.step * scale, kind)
-    return np.asarray(step[:, None] * grid.codes)
+    step = None if grid is None else round_to(grid.step * scale, kind)
+    result = np.empty(W.shape, W.dtype)
+    for rows in row_blocks(*W.shape):
+        if grid is None or step is None:
+            new = W[rows].astype(np.float64) * scale[rows, None]
+        else:
+            new = step[rows, None] * (grid.halves[rows] / 2.0)
+        result[rows] = _cast(new, W.dtype)
+    return result
 
 
 def _cast(value: Array, dtype: np.dtype[np.generic]) -> Array:
@@ -184,7 +193,7 @@ def _cast(value: Array, dtype: np.dtype[np.generic]) -> Array:
 
 
 def _check_finite(node: onnx.NodeProto, value: Array) -> None:
-    if not np.isfinite(value.astype(np.float64)).all():
+    if not np.isfinite(value).all():
         raise VerificationError(
             f"{describe(node)}: its corrected parameters are not finite in {value.dtype}"
         )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from onnx_esn.graph.stored import constant_value, is_heavy, stand_in
-from onnx_esn.outside import tensor_values
+from onnx_esn.outside import is_outside, put_values, tensor_values
 
 Removed = dict[int, tuple[int, ...]]  # axis → removed indices, ascending
 Maker = Callable[[], onnx.TensorProto]
@@ -79,7 +79,12 @@ def without(value: NDArray[np.generic], cut: Removed) -> NDArray[np.generic]:
 
 
 def _sliced(tensor: onnx.TensorProto, cut: Removed, name: str) -> onnx.TensorProto:
-    result = numpy_helper.from_array(without(tensor_values(tensor), cut), name)
+    left = without(tensor_values(tensor), cut)
+    if is_outside(tensor):
+        result = stand_in(tensor, name, left.shape)
+        put_values(result, left, outside=True)
+    else:
+        result = numpy_helper.from_array(left, name)
     # numpy_helper picks the type from the array; bfloat16 and 4-bit types come back as they were.
     assert result.data_type == tensor.data_type, tensor.name
     result.doc_string = tensor.doc_string

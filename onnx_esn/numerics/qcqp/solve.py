@@ -8,6 +8,7 @@ Lagrangian dual over counts that knows nothing of the ranking (`tables.bounding`
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -240,6 +241,14 @@ def _missed(instance: Instance, kinds: Kinds) -> str:
         return "no choice of widths meets all budgets; ask for more, or for less with round_to"
     b = missed[0]
     return (
-        f"{b.limit:,.6g} {b.name} cannot be reached by pruning: with as little as may be left "
-        f"{b.cost(x):,.6g} remain; ask for at least that, or exclude fewer layers"
+        f"{_figure(b.limit)} {b.name} cannot be reached by pruning: with as little as may be left "
+        f"{_figure(b.cost(x), up=True)} remain; ask for at least that, or exclude fewer layers"
     )
+
+
+def _figure(x: float, *, up: bool = False) -> str:
+    """Whole from 1,000 on, else of six digits; `up`: never less than x, so that it can be had."""
+    if x >= 1000:
+        return f"{math.ceil(x - 1e-6) if up else round(x):,}"
+    unit = 10.0 ** (math.floor(math.log10(x)) - 5) if x > 0 else 1.0
+    return f"{math.ceil(x / unit - 1e-6) * unit if up else x:.6g}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from onnx_esn.numerics.compensation import FACTORS, SWEEPS, compensated_codes
+from onnx_esn.numerics.compensation import FACTORS, SWEEPS, compensated_codes, inputs
 from onnx_esn.numerics.cross_moments import RIDGES, choose_ridge, quadratic, refit
 from onnx_esn.numerics.esn import Integers
 from onnx_esn.numerics.match import match_ratio
@@ -47,7 +47,7 @@ class Round:
         bits: by layer name, bits (M,) of its filters.
         refit: makes the weights to be rounded.
         quantizer, factors, sweeps: see `compensated_codes`.
-        codes, step: what was chosen, by layer name: (M, K) and (M,).
+        halves, step: what was chosen, by layer name: 2·W_int (M, K), and Δ (M,).
     """
 
     bits: dict[str, Integers]
@@ -57,20 +57,26 @@ class Round:
     sweeps: int = SWEEPS
 
     def __post_init__(self) -> None:
-        self.codes: dict[str, Floats] = {}
+        self.halves: dict[str, npt.NDArray[np.int16]] = {}
         self.step: dict[str, Floats] = {}
+
+    def codes(self, name: str) -> Floats:
+        """The codes W_int (M, K) of a layer."""
+        return self.halves[name] / 2.0
 
     def __call__(self, statistics: LayerStatistics) -> Floats:
         """Weights (G, m, d) on the grid."""
-        name, H = statistics.layer.name, statistics.moments.H
+        name = statistics.layer.name
         G, m, d = statistics.W.shape
         bits = self.bits[name].reshape(G, m)
         target = self.refit.target(statistics)
+        x = inputs(statistics.moments.H)
         codes, step = compensated_codes(
-            target, H, bits, quantizer=self.quantizer, factors=self.factors, sweeps=self.sweeps
+            target, x, bits, quantizer=self.quantizer, factors=self.factors, sweeps=self.sweeps
         )
         step = step * matched(statistics, codes * step[..., None])
-        self.codes[name], self.step[name] = codes.reshape(-1, d), step.reshape(-1)
+        self.halves[name] = (2.0 * codes).astype(np.int16).reshape(-1, d)
+        self.step[name] = step.reshape(-1)
         return codes * step[..., None]
 
 

@@ -41,12 +41,17 @@ class Solution:
     """New weights of a layer.
 
     Attributes:
-        W: (G, m, d).
+        weights: gives W; those of a large layer may wait in a file.
         shift: (M,) added to the outputs.
     """
 
-    W: Floats
+    weights: Callable[[], Floats]
     shift: Floats
+
+    @property
+    def W(self) -> Floats:  # noqa: N802
+        """(G, m, d)."""
+        return self.weights()
 
 
 Solver = Callable[[LayerStatistics], Floats]

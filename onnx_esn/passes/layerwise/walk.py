@@ -25,6 +25,7 @@ from onnx_esn.errors import VerificationError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.layers import Layer
 from onnx_esn.numerics.cross_moments import CrossMoments, cross_moments, no_moments
+from onnx_esn.outside import any_outside
 from onnx_esn.passes.base import Skipped
 from onnx_esn.passes.layerwise.following import find_plain_layers, follow, reached_tensors
 from onnx_esn.passes.layerwise.observation import observe
@@ -38,6 +39,7 @@ from onnx_esn.passes.layerwise.statistics import (
 from onnx_esn.passes.layerwise.targets import find_streams
 from onnx_esn.passes.layerwise.working_copy import Slot, with_own_weights
 from onnx_esn.passes.norm_pairing import kept_channels
+from onnx_esn.shelf import Shelved
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
@@ -86,6 +88,7 @@ class _Walk:
         self.model, self.reference, self.images = model, reference, images
         self.solver, self.options = solver, options
         self.constants = Constants(model)
+        self.lean = any_outside(model)
         self.sums: dict[str, list[CrossMoments | None]] = {}
         self.streams: dict[str, list[Array]] = {}
         self.solutions: dict[str, Solution] = {}
@@ -215,7 +218,7 @@ class _Walk:
         shift = moments.y_mean - np.einsum("gmd,gd->gm", new, moments.x_mean)
         shift = shift.reshape(-1) - slot.b
         self.streams.pop(name, None)
-        self.solutions[name] = Solution(new, shift)
+        self.solutions[name] = Solution(Shelved(new, outside=self.lean), shift)
         return slot.values(layer, new.reshape(rows.shape), shift)
 
 

@@ -14,6 +14,7 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.hoisting import Names
 from onnx_esn.graph.layers import Layer
+from onnx_esn.outside import any_outside, is_outside, put_values, tensor_values
 from onnx_esn.passes.base import copied
 
 Array = npt.NDArray[np.generic]
@@ -27,7 +28,7 @@ class Slot:
     Attributes:
         weight, bias: names of its own initializers.
         node: first output of its node.
-        W: its weight as stored for it.
+        stored: its weight as stored for it; where it is outside, only where it is.
         b: its bias (M,) (what the initializer holds before any change, times `beta`).
         beta: factor of the node on its bias.
     """
@@ -35,19 +36,31 @@ class Slot:
     weight: str
     bias: str
     node: str
-    W: Array
+    stored: onnx.TensorProto
     b: Floats
     beta: float
 
+    @property
+    def W(self) -> Array:  # noqa: N802
+        """Its weight as stored for it; what is outside is read anew."""
+        return tensor_values(self.stored)
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Of both."""
+        return np.dtype(helper.tensor_dtype_to_np_dtype(self.stored.data_type))
+
     def values(self, layer: Layer, rows: Floats, shift: Floats) -> dict[str, Array]:
         """New initializers: filters (M, K), and the bias moved by `shift` (M,)."""
-        dtype = self.W.dtype
         with np.errstate(over="ignore"):  # an infinity is reported by who takes the values
-            weight = np.ascontiguousarray(layer.from_filters(rows)).astype(dtype)
-            bias = ((self.b + shift) / self.beta).astype(dtype)
-        if layer.op == "MatMul" and layer.slot == 0:
-            bias = bias[:, None]
-        return {self.weight: weight, self.bias: bias}
+            weight = np.ascontiguousarray(layer.from_filters(rows)).astype(self.dtype)
+        return {self.weight: weight, self.bias: self.moved(layer, self.b + shift)}
+
+    def moved(self, layer: Layer, b: Floats) -> Array:
+        """A new initializer for a bias of `b` (M,)."""
+        with np.errstate(over="ignore"):
+            bias: Array = (b / self.beta).astype(self.dtype)
+        return bias[:, None] if layer.op == "MatMul" and layer.slot == 0 else bias
 
 
 def with_own_weights(
@@ -57,11 +70,11 @@ def with_own_weights(
     copy = copied(model)
     graph = copy.graph
     names = Names(graph)
+    lean = any_outside(model)
     slots: dict[str, Slot] = {}
     behind: list[tuple[int, onnx.NodeProto]] = []
     for layer in layers:
         node = graph.node[layer.index]
-        W = constants.value(layer.weight)
         weight, bias = names.fresh(f"{layer.name}.weight"), names.fresh(f"{layer.name}.bias")
         node.input[layer.slot] = weight
         beta, b = 1.0, np.zeros(layer.filters)
@@ -80,10 +93,27 @@ def with_own_weights(
             while len(node.input) < 3:
                 node.input.append("")
             node.input[2] = bias
-        slots[layer.name] = slot = Slot(weight, bias, made, W, b, beta)
-        rows = layer.as_filters(W).astype(np.float64)
-        for name, value in slot.values(layer, rows, np.zeros(layer.filters)).items():
-            graph.initializer.append(numpy_helper.from_array(value, name))
+        stored = _stored(layer, constants, weight, lean=lean)
+        slots[layer.name] = slot = Slot(weight, bias, made, stored, b, beta)
+        graph.initializer.append(stored)
+        graph.initializer.append(numpy_helper.from_array(slot.moved(layer, b), bias))
     for index, add in sorted(behind, key=lambda pair: -pair[0]):
         graph.node.insert(index + 1, add)
     return copy, slots
+
+
+def _stored(layer: Layer, constants: Constants, name: str, *, lean: bool) -> onnx.TensorProto:
+    """The weight of a layer under another name; what is outside stays there."""
+    source = constants.initializers.get(layer.weight)
+    if source is not None and is_outside(source):
+        own = onnx.TensorProto()
+        own.CopyFrom(source)
+        own.name = name
+        return own
+    W = np.ascontiguousarray(constants.value(layer.weight))
+    if not lean:
+        return numpy_helper.from_array(W, name)
+    kind = helper.np_dtype_to_tensor_dtype(W.dtype)
+    own = onnx.TensorProto(name=name, data_type=kind, dims=W.shape)
+    put_values(own, W, outside=True)
+    return own

@@ -45,7 +45,9 @@ def choose_targets(
         for name in streams
         if seen[0][name].dtype == np.float32 and seen[0][name].shape == seen[1][name].shape
     ]
-    return targets + [Target(name, STREAM_WEIGHT / len(same), Kind.VALUES) for name in same]
+    return targets + [
+        Target(name, STREAM_WEIGHT / len(same), Kind.VALUES, judged=False) for name in same
+    ]
 
 
 def _kind(output: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Kind:

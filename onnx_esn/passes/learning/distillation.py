@@ -16,6 +16,7 @@ import onnx
 
 from onnx_esn.calibration import Session
 from onnx_esn.errors import VerificationError
+from onnx_esn.numerics.agreement import divergence
 from onnx_esn.numerics.learning.adam import Adam, cosine_rate
 from onnx_esn.numerics.midrise import Floats
 from onnx_esn.passes.learning.examples import Examples
@@ -66,12 +67,16 @@ class Distillation:
         self.shifts = shifts
         fed = [name for x in layers.values() for name in x.names]
         graph = training_graph(student, fed, targets, examples.sizes)
-        self.blocked, self._loss, self._gradients = graph.blocked, graph.loss, graph.gradients
+        self.blocked, self._gradients = graph.blocked, graph.gradients
+        self._loss = graph.loss
+        self._judged = [t for t in targets if t.judged]
         self._session = Session(graph.model, threads=threads)
-        self._judge = Session(graph.model, outputs=[graph.loss], threads=threads)
+        self._judge = Session(
+            graph.model, outputs=[t.tensor for t in self._judged], threads=threads
+        )
 
     def run(self, epochs: int, stop: int | None = None) -> list[float]:
-        """Descend, and go back to the epoch of least loss on the held-out images.
+        """Descend, and go back to the epoch that was best on the held-out images.
 
         Judged and kept are running means of the parameters, in which the noise of single steps
         averages out (Polyak and Juditsky, 1992).
@@ -81,8 +86,8 @@ class Distillation:
             stop: after how many of them to stop, where that is known from elsewhere.
 
         Returns:
-            The held-out loss before the first and after each epoch; without held-out images the
-            mean loss of each epoch.
+            The divergence on held-out images before the first and after each epoch; without
+            held-out images the mean loss of each epoch.
 
         Raises:
             VerificationError: a loss is not finite.
@@ -93,7 +98,7 @@ class Distillation:
         adam = Adam(self._scales())
         parameters = self._parameters()
         judges = self.examples.judges
-        judged = [self._held_loss()] if judges else []
+        judged = [self._held_divergence()] if judges else []
         best = _copies(parameters)
         mean = _copies(parameters)
         forget = 1 / max(_MEMORY * per_epoch, 1.0)
@@ -114,7 +119,7 @@ class Distillation:
                     self.report(1)
             now = _copies(parameters)
             _assign(parameters, mean)
-            judged.append(self._held_loss() if judges else total / per_epoch)
+            judged.append(self._held_divergence() if judges else total / per_epoch)
             log.debug("epoch %d: training loss %.5g, %.5g", epoch, total / per_epoch, judged[-1])
             if stop is not None or not judges or judged[-1] <= min(judged):
                 best = _copies(mean)
@@ -147,11 +152,19 @@ class Distillation:
             given |= layer.feeds(self.learned[name].values(), self.shifts[name])
         return given
 
-    def _held_loss(self) -> float:
-        losses = [
-            _finite(self._judge.run(self._fed(x))[self._loss]) for x in self.examples.judging()
-        ]
-        return float(np.mean(losses))
+    def _held_divergence(self) -> float:
+        """Of what is judged, from its targets; infinite where it is not finite."""
+        wanted: dict[str, list[Array]] = {t.tensor: [] for t in self._judged}
+        found: dict[str, list[Array]] = {t.tensor: [] for t in self._judged}
+        for feeds in self.examples.judging():
+            made = self._judge.run(self._fed(feeds))
+            for target in self._judged:
+                wanted[target.tensor].append(feeds[target.feed])
+                found[target.tensor].append(made[target.tensor])
+        return divergence(
+            {name: np.concatenate(x) for name, x in wanted.items()},
+            {name: np.concatenate(x) for name, x in found.items()},
+        )
 
     def _parameters(self) -> dict[str, Floats]:
         found = {f"{n}/{k}": v for n, x in self.learned.items() for k, v in x.parameters.items()}

@@ -24,7 +24,7 @@ from onnx_esn.passes.learning.teaching import teach
 from onnx_esn.passes.quantizable import find_jobs
 from onnx_esn.passes.shifting import shift_outputs
 
-RATE = 0.01
+RATE = 0.005
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ class LearnOptions:
 
     Attributes:
         epochs: passes over the images, end to end.
-        block_epochs: passes over the images for each block before that; None: a tenth as many.
+        block_epochs: passes over the images for each block before that. What comes closer in the
+            blocks was often further off at the outputs, so there are none unless asked for.
         batch_size: images of a step.
         rate: size of the first steps, as a share of each parameter's own scale; None: what suits
             the kind of weights.
@@ -28,7 +29,7 @@ class LearnOptions:
     """
 
     epochs: int = EPOCHS
-    block_epochs: int | None = None
+    block_epochs: int = 0
     batch_size: int = 32
     rate: float | None = None
     seed: int = 0
@@ -40,12 +41,7 @@ class LearnOptions:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise OptionError(f"{self.epochs} epochs: give at least 1")
-        if self.block_epochs is not None and self.block_epochs < 0:
+        if self.block_epochs < 0:
             raise OptionError(f"{self.block_epochs} epochs for a block: give at least 0")
         if self.rate is not None and self.rate <= 0:
             raise OptionError(f"rate {self.rate:g} must be above 0")
-
-    @property
-    def per_block(self) -> int:
-        """Epochs for each block."""
-        return max(self.epochs // 10, 1) if self.block_epochs is None else self.block_epochs

@@ -117,7 +117,7 @@ class _Teacher:
         (first,) = self.images.take(1).batches(1)
         batch = self.images.fixed_batch or min(options.batch_size, len(self.images))
         sizes = {name: (batch, *x.shape[1:]) for name, x in first.feeds.items()}
-        each = options.per_block
+        each = options.block_epochs
         blocks = self._blocks(sizes) if each and not self.images.fixed_batch else []
         per_epoch = max(len(self.images) // batch, 1)
         copies = 2 if options.vary else 1
@@ -183,7 +183,7 @@ class _Teacher:
             layers = {name: self.layers[name] for name in block.layers}
             learned = {name: self.learned[name] for name in block.layers}
             key = block.outputs[0]
-            each = self.options.per_block
+            each = self.options.block_epochs
             self._descend(key, block.model, layers, learned, targets, examples, each)
             if last:
                 return

@@ -32,6 +32,8 @@ from onnx_esn.passes.learning.pad_fusion import fuse_pads
 Array = npt.NDArray[Any]
 _TARGET = "learning.target."
 _IR_VERSION = 8  # initializers are no inputs any more
+# Between the scores themselves, which say little where the reference is sure, and all alike.
+_TEMPERATURE = 2.0
 _LEAST_PROBABILITY = 1e-7  # whose logarithm float32 still tells from that of 0
 
 
@@ -51,11 +53,13 @@ class Target:
         tensor: its name.
         weight: of its term.
         kind: how it is compared: scores by their softmax.
+        judged: whether it counts where what was learned is judged; else it only guides.
     """
 
     tensor: str
     weight: float
     kind: Kind = Kind.VALUES
+    judged: bool = True
 
     @property
     def feed(self) -> str:
@@ -136,7 +140,7 @@ def _to_inputs(graph: onnx.GraphProto, shapes: Mapping[str, Shape], facts: Facts
 
 
 def _append_loss(model: onnx.ModelProto, facts: Facts, targets: Sequence[Target]) -> str:
-    """Append the loss; its name. Shapes on the way to it are added to the facts."""
+    """Append the loss; its name. The facts learn the shapes on the way to it."""
     tape = Tape(model.graph, facts, np.float32)
     first, terms, given = len(model.graph.node), [], []
     for target in targets:
@@ -165,13 +169,14 @@ def _divergence(t: Tape, target: Target, shape: Shape) -> str:
     logs = [_logarithm(t, name, target.kind) for name in (target.feed, target.tensor)]
     p = t.emit("Exp", logs[0])
     total = t.reduce_sum(t.emit("Mul", p, t.emit("Sub", *logs)), list(range(len(shape))))
-    return t.emit("Mul", total, t.constant(shape[1] / math.prod(shape)))
+    factor = _TEMPERATURE if target.kind is Kind.SCORES else 1.0
+    return t.emit("Mul", total, t.constant(factor * shape[1] / math.prod(shape)))
 
 
 def _logarithm(t: Tape, name: str, kind: Kind) -> str:
     """Of the probabilities (N, C, 1, …) that a tensor stands for."""
     if kind is Kind.SCORES:
-        return t.emit("LogSoftmax", name, axis=1)
+        return t.emit("LogSoftmax", t.emit("Mul", name, t.constant(1 / _TEMPERATURE)), axis=1)
     return t.emit("Log", t.emit("Max", name, t.constant(_LEAST_PROBABILITY)))
 
 

@@ -64,7 +64,7 @@ def profile(
         InferenceError: onnxruntime cannot run the model.
     """
     limits = {"points": (points, 4), "repeat": (repeat, 1), "threads": (threads or 1, 1)}
-    limits |= {"round_to": (round_to, 1), "batch_size": (batch_size, 1)}
+    limits |= {"round_to": (round_to, 1), "batch_size": (batch_size, 1), "seed": (seed, 0)}
     for name, (value, least) in limits.items():
         if value < least:
             raise OptionError(f"{name} must be at least {least}, not {value}")

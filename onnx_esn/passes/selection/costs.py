@@ -123,6 +123,6 @@ def _check(model: LatencyModel, analysis: Analysis) -> None:
         of = analysis.classes.of[first[layer.index] + np.arange(layer.filters)]
         if free[of].any():
             raise OptionError(
-                f"the latency model has no layer {layer.name!r}: it is of another model; "
-                "profile this one"
+                f"the latency model has no layer {layer.name!r}: it is of another model (profile "
+                "this one), or the layer cannot be timed there (exclude it)"
             )

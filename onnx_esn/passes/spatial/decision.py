@@ -110,8 +110,10 @@ def by_plan(candidates: Sequence[Candidate], plan: SpatialPlan) -> list[Decision
         PlanError: it does not fit the model.
     """
     of = {x.name: x for x in candidates}
-    found = []
+    found: list[Decision] = []
     for entry in plan.layers:
+        if any(d.candidate.name == entry.node for d in found):
+            raise PlanError(f"plan: it names {entry.node!r} twice")
         x = of.get(entry.node)
         if x is None:
             close = difflib.get_close_matches(entry.node, of, 3)

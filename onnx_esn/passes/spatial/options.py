@@ -45,7 +45,14 @@ class SpatialOptions:
     exclude: Sequence[str]
 
     def refuse(self, **given: bool) -> None:
-        """Refuse options that speak of channels, by name whether they were given."""
+        """Refuse options that speak of channels, by name whether they were given.
+
+        Beside a plan, which says all there is to say, refuse its own too.
+        """
+        if self.plan is not None:
+            asked = {"only": self.only, "exclude": self.exclude, "scope": self.scope}
+            for name in (name for name, there in asked.items() if there):
+                raise OptionError(f"{name} does not go with a plan that is replayed: edit the plan")
         for name in (name for name, there in given.items() if there):
             raise OptionError(f"{name} speaks of channels; leave it out with granularity 'spatial'")
 

@@ -61,7 +61,7 @@ def test_rounding_records_what_it_returns(quantizer) -> None:
     bits = np.array([3, 3, 0, 2, 4, 3, 2, 3])
     solver = Round({"g": bits}, Refit(), quantizer)
     W = solver(given)
-    codes, step = solver.codes["g"], solver.step["g"]
+    codes, step = solver.codes("g"), solver.step["g"]
     assert codes.shape == (G * M, D)
     np.testing.assert_array_equal(W.reshape(G * M, D), codes * step[:, None])
     assert (np.abs(codes) <= quantizer.top_code(bits)[:, None]).all()

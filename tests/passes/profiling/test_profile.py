@@ -130,6 +130,21 @@ def test_numbers_out_of_range(option):
         onnx_esn.profile(net_of_many_kinds(), timer=Clock(), **{option: 0})
 
 
+def test_a_seed_below_0():
+    with pytest.raises(OptionError, match="seed must be at least 0, not -1"):
+        onnx_esn.profile(net_of_many_kinds(), timer=Clock(), seed=-1)
+
+
+def test_a_layer_that_was_not_timed_is_named_as_that():
+    """What `profile` skipped is not said to be of another model."""
+    model = onnx_esn.quantize(net_of_many_kinds(), bits=4, only=["c1"], format="qdq").model
+    found = onnx_esn.profile(model, timer=Clock())
+    assert [s.node for s in found.skipped] == ["c1"]
+    step = {"selection": "qcqp", "target_latency": "90%", "latency_model": found.model}
+    with pytest.raises(OptionError, match=r"has no layer 'c1': .* or the layer cannot be timed"):
+        onnx_esn.prune(model, **step)
+
+
 def test_a_real_clock():
     """The times themselves are the machine's; that they are there and add up is ours."""
     model = net_of_many_kinds()

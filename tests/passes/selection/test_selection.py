@@ -254,6 +254,13 @@ def test_a_target_out_of_reach_says_what_is_left():
         Prune(target_macs=10, selection="qcqp")(residual_net())
 
 
+def test_large_figures_are_written_out():
+    model = residual_net(width=32)
+    whole = macs(model)
+    with pytest.raises(BudgetError, match=f"^1,234,567 MACs cannot .* left {whole:,} remain"):
+        Prune(target_macs=1_234_567, exclude=("*",), selection="qcqp")(model)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

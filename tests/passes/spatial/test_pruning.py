@@ -116,11 +116,11 @@ def most_cut(model, shapes):
 
 
 def test_random_graphs():
-    assert sum(check_random(seed) for seed in range(40)) > 20
+    assert sum(check_random(seed) for seed in range(20)) > 10
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", range(1, 11))
+@pytest.mark.parametrize("block", range(10))
 def test_many_random_graphs(block):
     assert sum(check_random(seed) for seed in range(100 * block, 100 * block + 100)) > 50
 
@@ -297,6 +297,7 @@ def test_options():
         ({**spatial, "ratio": 0.5, "criterion": "l1-norm"}, "criterion speaks of channels"),
         ({**spatial, "ratio": 0.5, "only": ["nothing"]}, "matches no layer"),
         ({"granularity": "kernel", "ratio": 0.5}, "not known"),
+        ({**spatial, "ratio": 0.5, "latency_model": "x"}, "latency_model speaks of channels"),
     ):
         with pytest.raises(OptionError, match=message):
             onnx_esn.prune(model, **given)
@@ -323,6 +324,11 @@ def test_plans_that_do_not_fit(tmp_path):
         wrong = SpatialPlan((replace(entry, **changed),))
         with pytest.raises(PlanError, match=message):
             onnx_esn.prune(model, plan=wrong)
+    with pytest.raises(PlanError, match="names 'a' twice"):
+        onnx_esn.prune(model, plan=SpatialPlan((entry, entry)))
+    for given in ({"only": ["a"]}, {"exclude": ["a"]}, {"scope": "layer"}):
+        with pytest.raises(OptionError, match=f"{next(iter(given))} does not go with a plan"):
+            onnx_esn.prune(model, plan=plan, **given)
     path = tmp_path / "plan.json"
     path.write_text(plan.to_json())
     assert onnx_esn.prune(model, plan=path).plan == plan
