@@ -209,7 +209,8 @@ def compress(
             round_to=round_to,
             min_width=min_width,
             most_bits=storing.most_bits(quantizer),
-            reference=opened,
+            reference=_learned_model(stages) or opened,
+            teacher=opened,
             cost_of=source,
             quantizer=quantizer,
             input_shape=shapes,
@@ -254,6 +255,12 @@ def compress(
             input_shape=shapes,
         )
     return CompressionResult(current, tuple(stages), comparison)
+
+
+def _learned_model(stages: Sequence[Stage]) -> onnx.ModelProto | None:
+    """What was fine-tuned: to refit it to the input model again would undo that."""
+    learned = [result for name, result in stages if name == "learn" and result.modified]
+    return learned[-1].model if learned else None
 
 
 def _image_sets(

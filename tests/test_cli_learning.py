@@ -10,8 +10,14 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
+from onnx_esn import compress
+from onnx_esn.calibration import input_specs, open_set
 from onnx_esn.cli import cli
 from onnx_esn.passes.inspection import inspect
+from onnx_esn.passes.learning.float_layers import LearnWeights
+from onnx_esn.passes.learning.options import LearnOptions
+from onnx_esn.passes.output_divergence import output_divergences
+from onnx_esn.passes.pruning import Prune
 from tests.passes.layerwise.samples import smooth
 from tests.passes.test_compensation import network
 
@@ -62,6 +68,21 @@ def test_compress_fine_tunes_what_is_pruned_and_then_the_codes(files):
     names = [stage["stage"] for stage in json.loads(result.stdout)["stages"]]
     assert names[:3] == ["prune", "refit", "learn"]
     assert "quantize" in names
+
+
+def test_what_was_fine_tuned_is_what_is_quantized():
+    """Codes that compensate towards the input model would refit the weights, and lose it."""
+    model = network()
+    images = open_set(smooth(48).astype(np.float32), input_specs(model))
+    held = open_set(smooth(24, seed=9).astype(np.float32), input_specs(model))
+    pruned = Prune(ratio=0.3)(model)
+    options = LearnOptions(epochs=10, rate=0.01, batch_size=8, vary=False)
+    learned = LearnWeights(images, model, options=options)(pruned.model)
+    assert learned.details["accepted"]
+    stages = (("prune", pruned), ("learn", learned))
+    fine = compress(model, images, bits=8, pruned=stages, latency=False)
+    (apart,) = output_divergences(learned.model, [fine.model], held)
+    assert apart < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ class CompensatedQuantization:
         input_shape: sizes of dynamic axes, by input.
         walk: how to gather statistics.
         learn: how to learn codes, steps and biases from there (`LearnQuantization`); None: not.
+        teacher: the model whose outputs are then wanted; None: the reference.
     """
 
     images: CalibrationSet
@@ -72,6 +73,7 @@ class CompensatedQuantization:
     walk: WalkOptions = field(default_factory=WalkOptions)
     policy: BitPolicy | str | Path | None = None
     learn: LearnOptions | None = None
+    teacher: onnx.ModelProto | None = None
 
     def __post_init__(self) -> None:
         if self.bits is None and self.target_cost is None and self.policy is None:
@@ -157,12 +159,13 @@ class CompensatedQuantization:
         options: LearnOptions,
     ) -> list[Stage]:
         reference = self.reference or model
+        teacher = self.teacher or reference
         plain = replace(self, images=images, learn=None).stages(model)
         before = [(name, result) for name, result in plain if name in ("prune", "quantize")]
         quantized = before[-1][1]
         source = before[-2][1].model if len(before) > 1 else model
         assert isinstance(quantized.plan, QuantizationPlan)
-        learn = LearnQuantization(quantized.plan, images, held, reference, options, stops)
+        learn = LearnQuantization(quantized.plan, images, held, teacher, options, stops)
         found = learn(source)
         figures = quantization_details(source, found.details["bits"], self.input_shape)
         changed = {key: figures[key] for key in ("cost_after", "mean_bits", "pruned_filters")}
