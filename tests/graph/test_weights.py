@@ -61,8 +61,9 @@ def test_scaling_filters_keeps_their_codes(quantizer, dtype, bits, seed):
     codes = quantizer.encode(W, step, bits)
     rows = (step[:, None] * codes).astype(dtype)
     scale = np.exp(rng.standard_normal(12))
-    scaled = _scaled(rows.astype(float), scale, np.dtype(dtype)).astype(dtype).astype(float)
-    again = _scaled(scaled, 1 / scale, np.dtype(dtype))
+    scaled = _scaled(rows, scale)
+    again = _scaled(scaled, 1 / scale)
+    assert scaled.dtype == again.dtype == dtype
     np.testing.assert_allclose(again, rows, rtol=4 * np.finfo(dtype).eps)
-    found = quantizer.encode(scaled, step * scale, bits)
+    found = quantizer.encode(scaled.astype(float), step * scale, bits)
     np.testing.assert_array_equal(found, codes)
