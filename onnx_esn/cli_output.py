@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 Progress = Callable[[str, int, int], None]
+
+
+def plotted(
+    draw: Callable[[Any, Path], Iterable[Path]], document: object, folder: Path
+) -> list[str]:
+    """Names of the plots that were drawn, without ending; none, with a warning, if it cannot be."""
+    try:
+        return list(dict.fromkeys(path.stem for path in draw(document, folder)))
+    except OptionError as error:
+        logging.getLogger("onnx_esn").warning("no plot: %s", error)
+        return []
 
 
 class Output:

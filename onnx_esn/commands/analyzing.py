@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
 from onnx_esn import cli_options as options
-from onnx_esn.cli_output import Output, check_folder
+from onnx_esn.cli_output import Output, check_folder, plotted
 from onnx_esn.commands.base import command
-from onnx_esn.errors import OptionError
 
 
 @command("analyze model.onnx --images photos/ -o analysis/")
@@ -47,9 +45,6 @@ def analyze(
         out.say("", skipped)
     if output is not None:
         files = [path.name for path in found.write(output)]
-        try:
-            files += dict.fromkeys(f"{p.stem}.png/.svg" for p in plot_analysis(document, output))
-        except OptionError as error:
-            logging.getLogger("onnx_esn").warning("no plot: %s", error)
+        files += [f"{name}.png/.svg" for name in plotted(plot_analysis, document, output)]
         out.say(f"wrote {output}: {', '.join(files)}")
     out.document(document)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
 from onnx_esn import cli_options as options
-from onnx_esn.cli_output import Output, check_folder, open_model
+from onnx_esn.cli_output import Output, check_folder, open_model, plotted
 from onnx_esn.commands.base import command
-from onnx_esn.errors import OptionError
 
 
 @command("compress model.onnx -o small.onnx --images photos/ --target-cost 10%")
@@ -111,10 +109,7 @@ def sweep(out: Output, model: Path, images: Path, output: Path, **given: Any) ->
         result = run(model, images, output, progress=show, **given)
     document = result.to_document()
     out.say(sweep_table(document))
-    try:
-        plots = plot_sweep(document, output)
-        names = ", ".join(dict.fromkeys(path.stem for path in plots))
-        out.say(f"wrote {output}: {names} (PNG and SVG)")
-    except OptionError as error:
-        logging.getLogger("onnx_esn").warning("no plot: %s", error)
+    names = plotted(plot_sweep, document, output)
+    if names:
+        out.say(f"wrote {output}: {', '.join(names)} (PNG and SVG)")
     out.document(document)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
-from onnx_esn.cli_output import Output, check_folder
+from onnx_esn.cli_output import Output, check_folder, plotted
 from onnx_esn.commands.base import command
-from onnx_esn.errors import OptionError, OutputError
+from onnx_esn.errors import OutputError
 
 
 @command("trace checkpoints/ --accuracy accuracy.csv -o traced/")
@@ -56,10 +55,7 @@ def trace(out: Output, checkpoints: tuple[Path, ...], output: Path | None, **giv
         write_text(text, output / "trace.json")
         write_text(found.to_csv(), output / "trace.csv")
         out.say(f"wrote {output}: trace.json, trace.csv")
-        try:
-            plots = plot_trace(document, output)
-            names = ", ".join(dict.fromkeys(path.stem for path in plots))
-            out.say(f"wrote {output}: {names} (PNG and SVG)")
-        except OptionError as error:
-            logging.getLogger("onnx_esn").warning("no plot: %s", error)
+        names = plotted(plot_trace, document, output)
+        if names:
+            out.say(f"wrote {output}: {', '.join(names)} (PNG and SVG)")
     out.document(document)

@@ -6,14 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from . import numbers
-from .layout import cell, count, elide, grid, note
+from .layout import Stacked, cell, count, elide, grid, note
 
-WIDTH = 80
 _ROWS, _GROUPS = 12, 6
 _PRUNES = "magenta"
 # Compressions that have columns: by weights alone, and with outputs beside them.
@@ -21,7 +19,7 @@ _ALONE, _BESIDE = (4, 3, 2), (4, 2)
 
 
 @dataclass(frozen=True)
-class AnalysisTable:
+class AnalysisTable(Stacked):
     """Layers, channel groups and the recommendation.
 
     Attributes:
@@ -31,12 +29,6 @@ class AnalysisTable:
 
     document: Mapping[str, Any]
     everything: bool = False
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Lay it out for 80 columns, or fewer."""
-        width = min(options.max_width, WIDTH)
-        for part in self._parts(width):
-            yield from console.render(part, options.update(width=width))
 
     def _parts(self, width: int) -> Iterator[Table | Text]:
         found = self.document

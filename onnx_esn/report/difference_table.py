@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -15,14 +14,13 @@ from onnx_esn.evaluation.difference.result import OutputsDifference
 from . import numbers
 from .difference_layers import layer_table
 from .difference_lines import node_lines, setting_lines, tensor_lines
-from .layout import cell, count, elide, grid, note
+from .layout import Stacked, cell, count, elide, grid, note
 
-WIDTH = 80
 _NAME_WIDTH = 20
 
 
 @dataclass(frozen=True)
-class DifferenceTable:
+class DifferenceTable(Stacked):
     """Cost, outputs, layers, nodes, tensors and settings.
 
     Attributes:
@@ -32,12 +30,6 @@ class DifferenceTable:
 
     difference: Difference
     everything: bool = False
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Lay the tables out for 80 columns, or fewer."""
-        width = min(options.max_width, WIDTH)
-        for part in self._parts(width):
-            yield from console.render(part, options.update(width=width))
 
     def _parts(self, width: int) -> Iterator[Table | Text]:
         found = self.difference

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 ELLIPSIS = "…"
+
+
+WIDTH = 80
+
+
+class Stacked:
+    """Parts below each other, in 80 columns or fewer; `_parts` makes them."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Lay them out."""
+        width = min(options.max_width, WIDTH)
+        for part in self._parts(width):
+            yield from console.render(part, options.update(width=width))
+
+    def _parts(self, width: int) -> Iterator[Table | Text]:
+        raise NotImplementedError
 
 
 def elide(name: str, width: int) -> str:

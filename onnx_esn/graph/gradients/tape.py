@@ -23,7 +23,7 @@ class Tape:
 
     Attributes:
         facts: shapes, types and small values of the forward tensors.
-        constants: values of constant tensors by name, where asked for through `value`.
+        dtype: of the constants that are stored.
     """
 
     def __init__(self, graph: onnx.GraphProto, facts: Facts, dtype: npt.DTypeLike) -> None:

@@ -80,8 +80,6 @@ class Intervals:
         """Codes (M, K)."""
         t, _ = self._position()
         u = np.sign(self.W) * t ** self.exponent[:, None]
-        # floor takes 0 for positive, sign for nothing.
-        u = np.where(self.W == 0, 0.0, u)
         x = u * self._levels
         if self.quantizer is MID_RISE:  # −0.0 of a negative weight in the dead zone stays negative
             x = np.where((self.W < 0) & (x == 0), -0.5, x)

@@ -26,27 +26,20 @@ def choose_targets(
     outputs = [o.name for o in reference.graph.output]
     theirs = {o.name for o in student.graph.output}
     wanted = [name for name in outputs if name in theirs]
-    streams = [name for name in _sums(reference) if name in set(_sums(student))]
-    streams = [name for name in streams if name not in outputs]
-    (batch,) = images.take(2).batches(2)
+    mine = set(_sums(student)).difference(outputs)
+    streams = [name for name in _sums(reference) if name in mine]
     names = [*wanted, *streams]
     seen = []
     for model in (reference, student):
         fitting = images.for_inputs(input_specs(model))
         (batch,) = fitting.take(2).batches(2)
         seen.append(Session(model, outputs=names).run(batch.feeds))
-    targets = [
-        Target(name, 1.0, _kind(seen[0][name]))
-        for name in wanted
-        if seen[0][name].dtype == np.float32 and seen[0][name].shape == seen[1][name].shape
-    ]
-    same = [
-        name
-        for name in streams
-        if seen[0][name].dtype == np.float32 and seen[0][name].shape == seen[1][name].shape
-    ]
-    return targets + [
-        Target(name, STREAM_WEIGHT / len(same), Kind.VALUES, judged=False) for name in same
+    a, b = seen
+    alike = {n for n in names if a[n].dtype == np.float32 and a[n].shape == b[n].shape}
+    same = [name for name in streams if name in alike]
+    return [
+        *(Target(name, 1.0, _kind(a[name])) for name in wanted if name in alike),
+        *(Target(name, STREAM_WEIGHT / len(same), Kind.VALUES, judged=False) for name in same),
     ]
 
 

@@ -80,9 +80,8 @@ class ImageExamples:
         """See `Examples`."""
         if self._held is None:
             return
-        images = self._held.for_inputs(self._images.inputs)
-        for chosen in in_turn(len(images), self._batch):
-            (batch,) = images.subset(chosen).batches(self._batch)
+        for chosen in in_turn(len(self._held), self._batch):
+            (batch,) = self._held.subset(chosen).batches(self._batch)
             yield self._with_targets(batch.feeds)
 
     def _with_targets(self, feeds: Mapping[str, Array]) -> Feeds:

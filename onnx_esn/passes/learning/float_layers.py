@@ -20,7 +20,7 @@ from onnx_esn.passes.learning.judging import judge, split_to_judge
 from onnx_esn.passes.learning.learnable import learnable
 from onnx_esn.passes.learning.options import LearnOptions
 from onnx_esn.passes.learning.student import make_student
-from onnx_esn.passes.learning.teaching import teach
+from onnx_esn.passes.learning.teaching import Teacher
 from onnx_esn.passes.quantizable import find_jobs
 from onnx_esn.passes.shifting import shift_outputs
 
@@ -66,9 +66,9 @@ class LearnWeights:
         student, learnt = make_student(model, list(layers.values()))
         learned = {name: FloatWeights(x.rows.copy()) for name, x in learnt.items()}
         rest, held = split_to_judge(self.images, self.options.held_out)
-        taught = teach(
-            self.reference, student, learnt, learned, rest, held, self.options, rate=RATE
-        )
+        taught = Teacher(
+            self.reference, student, learnt, learned, rest, held, self.options, RATE
+        ).run()
         for name, found in learned.items():
             job = chosen[name]
             values = round_to(found.W, job.weight.type)
@@ -77,13 +77,7 @@ class LearnWeights:
         verdict = judge(self.reference, model, result, held, self.options.threads)
         if not verdict["accepted"]:
             result = copied(model)
-        blocked = [Skipped(n, f"no gradient goes through: {why}") for n, why in taught.blocked]
-        details = {
-            "learned_layers": len(learned) if verdict["accepted"] else 0,
-            "epochs": self.options.epochs,
-            "losses": dict(taught.losses),
-            "best_epochs": dict(taught.best),
-            **verdict,
-        }
-        notes = [*(Skipped(s.node, f"not learned: {s.reason}") for s in skipped), *notes, *blocked]
+        details = taught.details(self.options, verdict)
+        left_alone = (Skipped(s.node, f"not learned: {s.reason}") for s in skipped)
+        notes = [*left_alone, *notes, *taught.notes]
         return PassResult(result, bool(verdict["accepted"]), tuple(notes), None, details)

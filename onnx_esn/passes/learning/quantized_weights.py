@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +20,7 @@ from onnx_esn.passes.learning.judging import judge
 from onnx_esn.passes.learning.learnable import learnable
 from onnx_esn.passes.learning.options import LearnOptions
 from onnx_esn.passes.learning.student import make_student
-from onnx_esn.passes.learning.teaching import teach
+from onnx_esn.passes.learning.teaching import Teacher
 from onnx_esn.passes.quantizable import Job, find_jobs
 from onnx_esn.passes.quantization_replay import replay
 from onnx_esn.passes.settling import settled
@@ -44,7 +43,7 @@ class LearnQuantization:
             learned is kept as it is.
         reference: the float model whose outputs are wanted; None: the model itself.
         options: how to learn.
-        stops: after how many epochs to stop, see `teach`.
+        stops: after how many epochs to stop, see `Teacher`.
     """
 
     plan: QuantizationPlan
@@ -76,17 +75,10 @@ class LearnQuantization:
         quantizer = QUANTIZERS[self.plan.quantizer]
         student, learnt = make_student(start, list(layers.values()))
         learned = {n: _start(by_name[n], entries[n], quantizer) for n in learnt}
-        taught = teach(
-            reference,
-            student,
-            learnt,
-            learned,
-            self.images,
-            self.held,
-            self.options,
-            rate=RATE,
-            stops=self.stops,
-        )
+        images, held, options = self.images, self.held, self.options
+        taught = Teacher(
+            reference, student, learnt, learned, images, held, options, RATE, self.stops
+        ).run()
         for name, found in learned.items():
             old = entries[name]
             shift = taught.shifts[name] + (0.0 if old.bias is None else np.asarray(old.bias))
@@ -100,16 +92,8 @@ class LearnQuantization:
         verdict = judge(reference, start, result, self.held, self.options.threads)
         if not verdict["accepted"]:
             result, plan, new_bits = start, self.plan, bits
-        notes += [Skipped(node, f"no gradient goes through: {why}") for node, why in taught.blocked]
-        details: dict[str, Any] = {
-            "learned_layers": len(learned) if verdict["accepted"] else 0,
-            "epochs": self.options.epochs,
-            "losses": dict(taught.losses),
-            "best_epochs": dict(taught.best),
-            **verdict,
-            "bits": new_bits,
-        }
-        return PassResult(result, modified, tuple(notes), plan, details)
+        details = {**taught.details(self.options, verdict), "bits": new_bits}
+        return PassResult(result, modified, (*notes, *taught.notes), plan, details)
 
 
 def _start(job: Job, entry: LayerQuantization, quantizer: Quantizer) -> Intervals:

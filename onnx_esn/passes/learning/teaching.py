@@ -20,6 +20,7 @@ from onnx_esn.calibration import CalibrationSet, Session, input_specs
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.shapes import Facts, infer_facts
 from onnx_esn.numerics.midrise import Floats
+from onnx_esn.passes.base import Skipped, copied
 from onnx_esn.passes.learning.blocks import Block, find_blocks
 from onnx_esn.passes.learning.choosing_targets import choose_targets
 from onnx_esn.passes.learning.distillation import Distillation
@@ -39,7 +40,7 @@ MEMORY_LIMIT = 2**30  # bytes of what goes into and comes out of one block
 
 @dataclass(frozen=True)
 class Taught:
-    """What `teach` found out.
+    """What a `Teacher` found out.
 
     Attributes:
         shifts: by layer, (M,) added to its outputs.
@@ -53,22 +54,27 @@ class Taught:
     best: Mapping[str, int]
     blocked: tuple[tuple[str, str], ...]
 
+    @property
+    def notes(self) -> list[Skipped]:
+        """Where nothing could be learned through."""
+        return [Skipped(node, f"no gradient goes through: {why}") for node, why in self.blocked]
 
-def teach(
-    reference: onnx.ModelProto,
-    student: onnx.ModelProto,
-    layers: Mapping[str, LearnedLayer],
-    learned: Mapping[str, Learned],
-    images: CalibrationSet,
-    held: CalibrationSet | None,
-    options: LearnOptions,
-    *,
-    rate: float,
-    stops: Mapping[str, int] | None = None,
-) -> Taught:
-    """Change `learned` so that the student comes close to the reference.
+    def details(self, options: LearnOptions, verdict: Mapping[str, Any]) -> dict[str, Any]:
+        """Figures for a report, `verdict` that of `judge`."""
+        return {
+            "learned_layers": len(self.shifts) if verdict["accepted"] else 0,
+            "epochs": options.epochs,
+            "losses": dict(self.losses),
+            "best_epochs": dict(self.best),
+            **verdict,
+        }
 
-    Args:
+
+@dataclass
+class Teacher:
+    """Changes `learned` so that the student comes close to the reference.
+
+    Attributes:
         reference: the model whose tensors are wanted.
         student: what `make_student` made, with the names of the reference.
         layers: its layers.
@@ -78,41 +84,36 @@ def teach(
         options: how to learn.
         rate: of the first steps, where the options say nothing.
         stops: after how many epochs to stop: the `best` of another run, instead of held-out images.
-
-    Raises:
-        VerificationError: a loss is not finite.
-        OperationError: a model does not run.
     """
-    rate = options.rate or rate
-    return _Teacher(reference, student, layers, learned, images, held, options, rate, stops).run()
 
+    reference: onnx.ModelProto
+    student: onnx.ModelProto
+    layers: Mapping[str, LearnedLayer]
+    learned: Mapping[str, Learned]
+    images: CalibrationSet
+    held: CalibrationSet | None
+    options: LearnOptions
+    rate: float
+    stops: Mapping[str, int] | None = None
 
-class _Teacher:
-    def __init__(
-        self,
-        reference: onnx.ModelProto,
-        student: onnx.ModelProto,
-        layers: Mapping[str, LearnedLayer],
-        learned: Mapping[str, Learned],
-        images: CalibrationSet,
-        held: CalibrationSet | None,
-        options: LearnOptions,
-        rate: float,
-        stops: Mapping[str, int] | None,
-    ) -> None:
-        self.reference, self.student = reference, student
-        self.rate, self.stops = rate, stops
-        self.layers, self.learned, self.options = layers, learned, options
-        specs = input_specs(student)
-        self.images = images.for_inputs(specs)
-        self.held = None if held is None else held.for_inputs(specs)
-        self.shifts = {name: np.zeros(x.layer.filters) for name, x in layers.items()}
+    def __post_init__(self) -> None:
+        self.rate = self.options.rate or self.rate
+        specs = input_specs(self.student)
+        self.images = self.images.for_inputs(specs)
+        self.held = None if self.held is None else self.held.for_inputs(specs)
+        self.shifts = {name: np.zeros(x.layer.filters) for name, x in self.layers.items()}
         self.losses: dict[str, list[float]] = {}
         self.best: dict[str, int] = {}
         self.blocked: dict[tuple[str, str], None] = {}
         self.done, self.steps = 0, 0
 
     def run(self) -> Taught:
+        """Teach.
+
+        Raises:
+            VerificationError: a loss is not finite.
+            OperationError: a model does not run.
+        """
         options = self.options
         (first,) = self.images.take(1).batches(1)
         batch = self.images.fixed_batch or min(options.batch_size, len(self.images))
@@ -229,8 +230,7 @@ class _Teacher:
 
     def _fixed(self, block: Block) -> onnx.ModelProto:
         """The block with what was learned."""
-        model = onnx.ModelProto()
-        model.CopyFrom(block.model)
+        model = copied(block.model)
         values: Arrays = {}
         for name in block.layers:
             values |= self.layers[name].feeds(self.learned[name].values(), self.shifts[name])
