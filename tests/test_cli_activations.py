@@ -81,7 +81,7 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
     assert "--activations" in fails(*given, "--calibrator", "minmax")
     assert not out.exists()
     with pytest.raises(OptionError, match="there are: none, "):
-        quantize(MODEL, bits=4, images=IMAGES, activations="uint3")
+        quantize(MODEL, bits=4, images=IMAGES, activations="uint9")
 
 
 def test_same_bytes_again(written: tuple[Path, dict]) -> None:

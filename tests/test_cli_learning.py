@@ -89,9 +89,9 @@ def test_what_was_fine_tuned_is_what_is_quantized():
     ("words", "what"),
     [
         (("--bits", 2, "--method", "qil"), "needs images"),
-        (("--bits", 2, "--epochs", 3), "epochs are for what learns"),
-        (("--bits", 2, "--method", "nearest", "--epochs", 3), "epochs are for what learns"),
-        (("--bits", 2, "--method", "aciq", "--epochs", 3), "epochs are for what learns"),
+        (("--bits", 2, "--epochs", 3), "epochs is for what learns"),
+        (("--bits", 2, "--method", "nearest", "--epochs", 3), "epochs is for what learns"),
+        (("--bits", 2, "--method", "aciq", "--epochs", 3), "epochs is for what learns"),
         (("--bits", 2, "--method", "qil", "--epochs", 0), "--epochs"),
         (("--method", "qil"), "say how to quantize"),
     ],

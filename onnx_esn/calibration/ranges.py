@@ -1,4 +1,7 @@
-"""Ranges of activations, by onnxruntime's own calibrators: min-max, entropy, percentile."""
+"""Ranges of activations, by onnxruntime's own calibrators: min-max, entropy, percentile.
+
+And by squared error ("mse"), over the histogram that onnxruntime's collector gathers.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import contextlib
 import io
 import logging
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +20,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnx_esn.errors import InferenceError, OnnxEsnError, OptionError
+from onnx_esn.numerics.clipping import best_range
+from onnx_esn.temporary import temporary_folder
 
 from .calibration_set import Batch, CalibrationSet
 from .exposure import expose
@@ -30,7 +34,7 @@ Range = tuple[float, float]
 
 # With onnxruntime's own settings: given more bins than its 128, the entropy calibrator cuts so much
 # off that networks fail (measured in docs/concepts/activations.md).
-CALIBRATORS = ("minmax", "entropy", "percentile")
+CALIBRATORS = ("minmax", "entropy", "percentile", "mse")
 
 
 def tensor_ranges(
@@ -40,10 +44,12 @@ def tensor_ranges(
     *,
     calibrator: str = "minmax",
     percentile: float | None = None,
+    steps: int = 255,
+    symmetric: bool = False,
     batch_size: int = 64,
     threads: int | None = None,
 ) -> dict[str, Range]:
-    """The range (lowest, highest) of each tensor, as a calibrator of onnxruntime finds it.
+    """The range (lowest, highest) of each tensor, as a calibrator finds it.
 
     Args:
         model: the model.
@@ -52,8 +58,10 @@ def tensor_ranges(
         calibrator: "minmax": the extremes. "entropy": the range whose 128 levels lose the
             least information (KL divergence).
             "percentile": the range that holds `percentile` of the values.
+            "mse": the range of least squared error at so many levels.
         percentile: for that calibrator, in percent; None: 99.999.
-        batch_size: samples at once; the last two calibrators hold all tensors of a batch.
+        steps, symmetric: of the grid, for "mse": levels less one, and whether 0 is in the middle.
+        batch_size: samples at once; the last three calibrators hold all tensors of a batch.
         threads: threads for one operator; None leaves the choice to onnxruntime.
 
     Raises:
@@ -64,9 +72,9 @@ def tensor_ranges(
     settings = _settings(calibrator, percentile)
     if not tensors:
         return {}
-    with tempfile.TemporaryDirectory(prefix="onnx-esn-") as folder:
+    with temporary_folder() as folder:
         try:
-            collector = _collector(calibrator, settings, model, tensors, Path(folder), threads)
+            collector = _collector(calibrator, settings, model, tensors, folder, threads)
             # One batch at a time: onnxruntime would otherwise hold the outputs of all of them.
             with closing(prefetch(images.batches(batch_size))) as batches:
                 for batch in batches:
@@ -74,6 +82,9 @@ def tensor_ranges(
                         collector.collect_data(_Reader(batch))
             with _silent():
                 found = collector.compute_data()
+            if calibrator == "mse":
+                histograms = collector.collector.histogram_dict
+                return {n: _least_error(n, histograms[n], steps, symmetric) for n in tensors}
         except OnnxEsnError:
             raise
         except Exception as error:  # whatever the calibrators trip over
@@ -84,6 +95,13 @@ def tensor_ranges(
         ranges = {name: _pair(name, found[name].range_value) for name in tensors}
         del collector  # its session may map files of the folder
     return ranges
+
+
+def _least_error(name: str, histogram: tuple[Any, ...], steps: int, symmetric: bool) -> Range:
+    counts, edges, least, most, _ = histogram
+    low, high = _pair(name, (least, most))
+    centres = (np.asarray(edges[:-1], np.float64) + np.asarray(edges[1:], np.float64)) / 2
+    return best_range(counts, centres, low, high, steps, symmetric=symmetric)
 
 
 def _settings(calibrator: str, percentile: float | None) -> dict[str, Any]:
@@ -145,6 +163,7 @@ def _collector(
         "minmax": MinMaxCalibrater,
         "entropy": EntropyCalibrater,
         "percentile": PercentileCalibrater,
+        "mse": PercentileCalibrater,  # for its histograms, which are of the values with their signs
     }
     source, augmented = folder / "model.onnx", folder / "augmented.onnx"
     external = _write(model, tensors, source)

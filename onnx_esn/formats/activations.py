@@ -83,8 +83,14 @@ class QdqWriter:
                 source, result = name, self._names.fresh(f"{name}_dequantized")
                 for reader, slot in pair.readers:
                     self._nodes[reader].input[slot] = result
+            after = self._after.setdefault(index, [])
+            if kind.narrow and pair.tensor == pair.root:  # what only moves is clipped already
+                clipped = self._names.fresh(f"{name}_clipped")
+                ends = self._ends(pair.root, grids[pair.root], kind)
+                after.append(_node("Clip", [source, *ends], clipped))
+                source = clipped
             integers = self._names.fresh(f"{name}_quantized")
-            self._after.setdefault(index, []).extend([
+            after.extend([
                 _node("QuantizeLinear", [source, scale, zero], integers),
                 _node("DequantizeLinear", [integers, scale, zero], result, f"{name}_dequantize"),
             ])  # fmt: skip
@@ -118,6 +124,10 @@ class QdqWriter:
                 self._store(f"{root}_zero_point", zero),
             )
         return self._parameters[root]
+
+    def _ends(self, root: str, grid: ActivationGrid, kind: Kind) -> tuple[str, str]:
+        low, high = (np.array(end, np.float32) for end in grid.ends(kind))
+        return self._store(f"{root}_low", low), self._store(f"{root}_high", high)
 
     def _store(self, name: str, value: Array) -> str:
         name = self._names.fresh(name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 # Any scale holds zeros; the bias of a layer that reads them is a multiple of it.
 _OF_ZEROS = 2.0**-16
@@ -19,9 +19,9 @@ class Kind:
 
     Attributes:
         name: as users write it.
-        type: `TensorProto.DataType`.
+        type: `TensorProto.DataType` of what is stored.
         low: smallest integer.
-        high: largest integer.
+        high: largest integer; where the type goes further, a Clip holds the tensor back.
         symmetric: whether its zero point is 0, as 16-bit kernels of other runtimes ask for.
         opset: the first operator set whose QuantizeLinear knows it per tensor, with a
             DequantizeLinear per axis for the weights.
@@ -34,11 +34,25 @@ class Kind:
     symmetric: bool
     opset: int
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of what is stored."""
+        return helper.tensor_dtype_to_np_dtype(self.type)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it has fewer integers than its type."""
+        return self.high < int(np.iinfo(self.dtype).max)
+
+
+def _unsigned(bits: int) -> Kind:
+    return Kind(f"uint{bits}", TensorProto.UINT8, 0, 2**bits - 1, False, 13)
+
 
 KINDS = {
     "int8": Kind("int8", TensorProto.INT8, -128, 127, False, 13),
-    "uint8": Kind("uint8", TensorProto.UINT8, 0, 255, False, 13),
     "int16": Kind("int16", TensorProto.INT16, -32768, 32767, True, 21),
+    **{kind.name: kind for kind in (_unsigned(bits) for bits in range(8, 1, -1))},
 }
 
 
@@ -51,8 +65,11 @@ class ActivationGrid:
 
     def arrays(self, kind: Kind) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
         """Both as stored."""
-        dtype = np.dtype(kind.name)
-        return np.array(self.scale, np.float32), np.array(self.zero, dtype)
+        return np.array(self.scale, np.float32), np.array(self.zero, kind.dtype)
+
+    def ends(self, kind: Kind) -> tuple[float, float]:
+        """The least and the greatest value that it can write."""
+        return self.scale * (kind.low - self.zero), self.scale * (kind.high - self.zero)
 
 
 def activation_grid(low: float, high: float, kind: Kind) -> ActivationGrid:

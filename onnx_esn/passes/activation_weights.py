@@ -44,6 +44,7 @@ class IntegerLayer:
         output: the tensor it makes, that of what it absorbed.
         absorbed: indices of the nodes whose work it does: BatchNormalization, or Add of a bias.
         source: the tensor it reads, that of the Pad it absorbed.
+        padded: the tensor it read before.
         pads: its pads with those of that Pad; None: as they are.
         rounded: (M,) whether the filter's codes are the nearest ones, not those of its grid.
         on_grid: whether the weights lay on a grid.
@@ -58,6 +59,7 @@ class IntegerLayer:
     output: str
     absorbed: tuple[int, ...]
     source: str
+    padded: str
     pads: tuple[int, ...] | None
     rounded: npt.NDArray[np.bool_]
     on_grid: bool
@@ -137,6 +139,7 @@ def integer_layer(
         output=output,
         absorbed=absorbed,
         source=source,
+        padded=model.graph.node[layer.index].input[0],
         pads=pads,
         rounded=rounded,
         on_grid=weight.codes is not None,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
-from onnx_esn.calibration import CalibrationSet, Recipe, Source, input_specs, open_set
+from onnx_esn.calibration import Recipe, Source, input_specs, open_set
 from onnx_esn.calibration.ranges import Range, tensor_ranges
 from onnx_esn.errors import OptionError
 from onnx_esn.formats.activations_grid import KINDS, Kind
@@ -36,6 +36,27 @@ _HELD_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
+class Placed:
+    """What is to be quantized.
+
+    Attributes:
+        model: a copy; its layers no longer read what they absorb, which `write` makes good.
+        layers: those with integer weights.
+        skipped: the others, and why.
+        placement: which tensors are integers.
+        facts: what is known of the model.
+        read: the tensors that were read before.
+    """
+
+    model: onnx.ModelProto
+    layers: list[IntegerLayer]
+    skipped: tuple[Skipped, ...]
+    placement: Placement
+    facts: Facts
+    read: set[str]
+
+
+@dataclass(frozen=True)
 class QuantizeActivations:
     """Static quantization of activations, for a model whose weights are quantized already, or not.
 
@@ -43,29 +64,33 @@ class QuantizeActivations:
     fit int8, are rounded to the nearest int8, and so are the filters of a layer on no grid.
     A BatchNormalization behind a Conv is folded into it.
 
-    `details` of the result: `activations` and `calibrator`; `ranges` by tensor;
+    `details` of the result: `activations` and `calibrator` ("known" where all `ranges` were given);
+    `ranges` by tensor;
     `integer_layers` and `float_layers` (names); `rounded_filters`, by layer; `folded_norms`.
 
     Attributes:
         images: calibration set, or what `open_set` makes one of.
-        kind: "uint8", "int8" or "int16".
-        calibrator: "minmax", "entropy" or "percentile", see `calibration.ranges`; None: percentile
-            for 8 bits, which are too few for the extremes, minmax for 16.
+        kind: "uint8", "int8", "int16", or "uint2" to "uint7": fewer integers of the type uint8.
+        calibrator: "minmax", "entropy", "percentile" or "mse", see `calibration.ranges`; None:
+            percentile for 8 bits, which are too few for the extremes, minmax for 16, mse below 8.
         percentile: for the calibrator of that name, in percent.
         exclude: patterns on names of layers and weights: what matches stays float.
         only: such patterns; if any, what matches none of them stays float too.
         recipe: how to read images.
+        ranges: (lowest, highest) by tensor where they are known, such as from a plan or learned;
+            the images say the others.
         keep_opset: refuse rather than raise the operator set.
         batch_size, threads: for the images.
     """
 
-    images: Source
+    images: Source | None
     kind: str = "uint8"
     calibrator: str | None = None
     percentile: float | None = None
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     recipe: str | Path | Recipe | None = None
+    ranges: Mapping[str, Range] = field(default_factory=dict)
     keep_opset: bool = False
     batch_size: int = 64
     threads: int | None = None
@@ -77,7 +102,10 @@ class QuantizeActivations:
 
     @property
     def _calibrator(self) -> str:
-        return self.calibrator or ("minmax" if self.kind == "int16" else "percentile")
+        if self.calibrator is not None:
+            return self.calibrator
+        kind = KINDS[self.kind]
+        return "minmax" if kind.symmetric else "mse" if kind.narrow else "percentile"
 
     def __call__(self, model: onnx.ModelProto) -> PassResult:
         """Return the model with quantized activations.
@@ -88,27 +116,36 @@ class QuantizeActivations:
             ImageSetError, InferenceError: see `calibration.ranges.tensor_ranges`.
         """
         kind = KINDS[self.kind]
+        found = self.placed(model)
+        result, layers, skipped = found.model, found.layers, list(found.skipped)
+        if not layers:
+            return PassResult(result, False, tuple(skipped), details=self._details({}, [], skipped))
+        ranges = self.calibrated(model, found.placement, found.facts)
+        final = write(result, layers, found.placement, ranges, kind)
+        drop_unread(result, found.read)
+        skipped += rounding_notes(layers, final)
+        warn_of_shared(found.placement, result, kind)
+        return PassResult(
+            result, True, tuple(skipped), details=self._details(ranges, final, skipped)
+        )
+
+    def placed(self, model: onnx.ModelProto) -> Placed:
+        """Which tensors are to be integers; raises what a call does."""
+        kind = KINDS[self.kind]
         check_types(model)
-        dataset = open_set(self.images, input_specs(model), recipe=self.recipe)
         source = raised(model, kind, self.keep_opset)
         constants = Constants(source)
         facts = two_sizes(source, constants)
         view = view_layers(source, facts[0], constants)
         layers, skipped = self._layers(source, view, facts, kind)
-        if not layers:
-            return PassResult(model, False, tuple(skipped), details=self._details({}, [], skipped))
         before = set(reads(source))
+        if not layers:
+            nothing = Placement({}, frozenset(), frozenset())
+            return Placed(source, [], tuple(skipped), nothing, facts[0], before)
         result = absorb(source, layers)
         drop_unread(result, before)
         placement = place(result, Constants(result), facts[0], [x.output for x in layers])
-        ranges = self._ranges(model, placement, dataset, facts[0])
-        final = write(result, layers, placement, ranges, kind)
-        drop_unread(result, before)
-        skipped += rounding_notes(layers, final)
-        warn_of_shared(placement, result, kind)
-        return PassResult(
-            result, True, tuple(skipped), details=self._details(ranges, final, skipped)
-        )
+        return Placed(result, layers, tuple(skipped), placement, facts[0], before)
 
     def _layers(
         self, model: onnx.ModelProto, view: LayerView, facts: Sequence[Facts], kind: Kind
@@ -128,20 +165,34 @@ class QuantizeActivations:
                 layers.append(found)
         return layers, skipped
 
-    def _ranges(
-        self, model: onnx.ModelProto, placement: Placement, data: CalibrationSet, facts: Facts
+    def calibrated(
+        self, model: onnx.ModelProto, placement: Placement, facts: Facts
     ) -> dict[str, Range]:
-        size = self.batch_size
+        """The range of each tensor with a scale of its own, in the model as it came."""
+        roots = placement.roots
+        known = {name: self.ranges[name] for name in roots if name in self.ranges}
+        unknown = [name for name in roots if name not in known]
+        if not unknown:
+            return known
+        if self.images is None:
+            raise OptionError(
+                f"no range is known of '{unknown[0]}' (and {len(unknown) - 1} other tensors): "
+                f"give images (--images)"
+            )
+        data = open_set(self.images, input_specs(model), recipe=self.recipe)
+        size, kind = self.batch_size, KINDS[self.kind]
         if self._calibrator != "minmax":
-            shapes = [facts.shapes.get(name, ()) for name in placement.roots]
+            shapes = [facts.shapes.get(name, ()) for name in unknown]
             sample = 4 * sum(int(np.prod(s, dtype=np.int64)) // 2 for s in shapes)
             size = max(1, min(size, _HELD_BYTES // max(sample, 1)))
-        return tensor_ranges(
+        return known | tensor_ranges(
             model,
-            placement.roots,
+            unknown,
             data,
             calibrator=self._calibrator,
             percentile=self.percentile,
+            steps=2 * kind.high if kind.symmetric else kind.high - kind.low,
+            symmetric=kind.symmetric,
             batch_size=size,
             threads=self.threads,
         )
@@ -151,7 +202,7 @@ class QuantizeActivations:
     ) -> dict[str, Any]:
         return {
             "activations": self.kind,
-            "calibrator": self._calibrator,
+            "calibrator": "known" if ranges.keys() <= self.ranges.keys() else self._calibrator,
             "ranges": {name: list(pair) for name, pair in ranges.items()},
             "integer_layers": [x.layer.name for x in layers],
             "float_layers": [s.node for s in skipped if s.reason.startswith("stays float")],

@@ -15,6 +15,7 @@ from onnx_esn.numerics.quantizers import MID_RISE
 from onnx_esn.passes.activations import QuantizeActivations
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.export import Export
+from onnx_esn.plans import ActivationRange, ActivationRanges, Plan, QuantizationPlan
 
 NONE = "none"
 
@@ -59,18 +60,24 @@ class Storing:
 
     def most_bits(self, quantizer: str) -> int:
         """Bits that a filter can have without being rounded again when it is stored."""
-        narrow = self.activations in ("uint8", "int8") and quantizer == MID_RISE.name
+        narrow = self.activations not in (NONE, "int16") and quantizer == MID_RISE.name
         return MAX_BITS - 1 if narrow else MAX_BITS
 
-    def check(self, images: object) -> None:
+    def known(self, plan: object) -> ActivationRanges | None:
+        """The ranges that a plan has of these activations, if any."""
+        found = plan.activations if isinstance(plan, QuantizationPlan) else None
+        return found if found is not None and found.kind == self.activations else None
+
+    def check(self, images: object, plan: object = None) -> None:
         """Raise `OptionError` where images are needed and there are none."""
-        if self.activations != NONE and images is None:
+        if self.activations != NONE and images is None and self.known(plan) is None:
             raise OptionError("--activations needs images, to see how large they get (--images)")
 
     def step(
         self,
         images: CalibrationSet | None,
         *,
+        plan: object = None,
         only: tuple[str, ...] = (),
         exclude: tuple[str, ...] = (),
         batch_size: int = 64,
@@ -80,23 +87,49 @@ class Storing:
 
         Args:
             images: the calibration set; only activations need it.
+            plan: that of the weights; may know the ranges of the activations.
             only, exclude: patterns: which layers are quantized.
             batch_size, threads: for the images.
         """
         if self.activations == NONE:
             return self._export()
-        assert images is not None
         return _Activations(
-            QuantizeActivations(
-                images,
-                kind=self.activations,
-                calibrator=self.calibrator,
-                only=only,
-                exclude=exclude,
-                keep_opset=self.keep_opset,
-                batch_size=batch_size,
-                threads=threads,
-            )
+            self.quantize_activations(images, plan, only, exclude, batch_size, threads)
+        )
+
+    def learned(
+        self,
+        only: tuple[str, ...],
+        exclude: tuple[str, ...],
+        batch_size: int,
+        threads: int | None,
+    ) -> QuantizeActivations | None:
+        """The pass whose ranges can be learned: of 8 bits or fewer; None where there is none."""
+        if self.activations == NONE or KINDS[self.activations].symmetric:
+            return None
+        return self.quantize_activations(None, None, only, exclude, batch_size, threads)
+
+    def quantize_activations(
+        self,
+        images: CalibrationSet | None,
+        plan: object,
+        only: tuple[str, ...],
+        exclude: tuple[str, ...],
+        batch_size: int,
+        threads: int | None,
+    ) -> QuantizeActivations:
+        """The pass that does it; arguments as of `step`."""
+        known = self.known(plan)
+        return QuantizeActivations(
+            images,
+            kind=self.activations,
+            calibrator=self.calibrator,
+            ranges={} if known is None else known.by_tensor(),
+            only=only,
+            exclude=exclude,
+            keep_opset=self.keep_opset,
+            batch_size=batch_size,
+            threads=threads,
         )
 
     def _export(self) -> Export:
@@ -105,7 +138,7 @@ class Storing:
 
 @dataclass(frozen=True)
 class _Activations:
-    """`QuantizeActivations`, which also says what the file weighs."""
+    """`QuantizeActivations`, which also says what the file weighs; its plan has just the ranges."""
 
     quantize: QuantizeActivations
 
@@ -116,4 +149,13 @@ class _Activations:
             "bytes_before": file_bytes(model),
             "bytes_after": file_bytes(result.model),
         }
-        return replace(result, details={"integers": details})
+        ranges = tuple(ActivationRange(n, *pair) for n, pair in result.details["ranges"].items())
+        plan = QuantizationPlan((), activations=ActivationRanges(self.quantize.kind, ranges))
+        return replace(result, details={"integers": details}, plan=plan)
+
+
+def with_ranges(plan: Plan | None, stored: Plan | None) -> Plan | None:
+    """The plan of the weights with the ranges of the activations that were stored, if any."""
+    if isinstance(plan, QuantizationPlan) and isinstance(stored, QuantizationPlan):
+        return replace(plan, activations=stored.activations)
+    return plan

@@ -19,6 +19,8 @@ from onnx_esn.plans.pruning import PruningPlan as PruningPlan
 from onnx_esn.plans.pruning import SliceEntry as SliceEntry
 from onnx_esn.plans.pruning import read_pruning
 from onnx_esn.plans.quantization import QUANTIZATION_SCHEMA as QUANTIZATION_SCHEMA
+from onnx_esn.plans.quantization import ActivationRange as ActivationRange
+from onnx_esn.plans.quantization import ActivationRanges as ActivationRanges
 from onnx_esn.plans.quantization import LayerQuantization as LayerQuantization
 from onnx_esn.plans.quantization import QuantizationPlan as QuantizationPlan
 from onnx_esn.plans.quantization import read_quantization

@@ -18,6 +18,7 @@ from onnx_esn.errors import PlanError
 Floats = npt.NDArray[np.float64]
 
 _TYPE = np.dtype("<i2")
+_LEVEL = 3  # of zlib: codes are close to independent, so that searching longer gains nothing
 
 
 def encode_codes(W_int: npt.ArrayLike) -> str:
@@ -31,7 +32,7 @@ def encode_codes(W_int: npt.ArrayLike) -> str:
     if not (np.abs(doubled) <= limit).all() or (doubled != np.rint(doubled)).any():
         raise ValueError(f"codes must be multiples of 0.5 within ±{limit / 2}")
     raw = np.ascontiguousarray(doubled.astype(_TYPE)).tobytes()
-    return base64.b64encode(zlib.compress(raw)).decode("ascii")
+    return base64.b64encode(zlib.compress(raw, _LEVEL)).decode("ascii")
 
 
 def decode_codes(text: str, shape: tuple[int, ...]) -> Floats:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from onnx_esn.errors import PlanError
 from onnx_esn.plans.reading import Reader, write_document
 
 QUANTIZATION_SCHEMA = "onnx-esn/quantization-plan/1"
@@ -40,6 +41,32 @@ class LayerQuantization:
 
 
 @dataclass(frozen=True)
+class ActivationRange:
+    """What the integers of one tensor reach from and to."""
+
+    tensor: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ActivationRanges:
+    """Ranges of quantized activations.
+
+    Attributes:
+        kind: their integers, such as "uint4".
+        ranges: of the tensors that have one of their own, in graph order.
+    """
+
+    kind: str
+    ranges: tuple[ActivationRange, ...]
+
+    def by_tensor(self) -> dict[str, tuple[float, float]]:
+        """(lowest, highest) by tensor."""
+        return {x.tensor: (x.low, x.high) for x in self.ranges}
+
+
+@dataclass(frozen=True)
 class QuantizationPlan:
     """A quantization decision.
 
@@ -47,11 +74,13 @@ class QuantizationPlan:
         layers: what each layer gets; a layer that is not named stays as it is.
         excluded: the patterns that were excluded, for people.
         quantizer: whose codes the layers get, `mid-rise` or `mid-tread`.
+        activations: ranges of the activations, where they are quantized as well.
     """
 
     layers: tuple[LayerQuantization, ...]
     excluded: tuple[str, ...] = field(default=())
     quantizer: str = MID_RISE
+    activations: ActivationRanges | None = None
 
     def to_json(self) -> str:
         """One JSON document, a line per layer."""
@@ -61,12 +90,15 @@ class QuantizationPlan:
         }
         # Left out where it is the default: then versions that do not know the field read the plan.
         named = {} if self.quantizer == MID_RISE else {"quantizer": json.dumps(self.quantizer)}
+        if self.activations is not None:
+            lists["ranges"] = [asdict(x) for x in self.activations.ranges]
+            named["activations"] = json.dumps(self.activations.kind)
         return write_document(QUANTIZATION_SCHEMA, lists, named)
 
 
 def read_quantization(document: Mapping[str, Any], read: Reader) -> QuantizationPlan:
     """Build the plan from a parsed document; raises `PlanError`."""
-    read.known(document, ("schema", "layers", "excluded", "quantizer"))
+    read.known(document, ("schema", "layers", "excluded", "ranges", "quantizer", "activations"))
     return QuantizationPlan(
         tuple(
             LayerQuantization(
@@ -81,4 +113,19 @@ def read_quantization(document: Mapping[str, Any], read: Reader) -> Quantization
         ),
         read.texts(document, "excluded"),
         MID_RISE if document.get("quantizer") is None else read.text(document, "quantizer"),
+        _activations(document, read),
     )
+
+
+def _activations(document: Mapping[str, Any], read: Reader) -> ActivationRanges | None:
+    if document.get("activations") is None:
+        return None
+    ranges = []
+    for x in read.entries(document, "ranges"):
+        found = ActivationRange(
+            read.text(x, "tensor"), read.number(x, "low"), read.number(x, "high")
+        )
+        if not found.low <= 0 <= found.high:
+            raise PlanError(f"{read.where}: the range of {found.tensor!r} must hold 0")
+        ranges.append(found)
+    return ActivationRanges(read.text(document, "activations"), tuple(ranges))

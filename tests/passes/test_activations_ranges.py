@@ -114,7 +114,7 @@ def test_wrong_options_are_refused():
     model = two_convs()
     data = opened(model, images())
     with pytest.raises(OptionError, match="minmax, entropy, percentile"):
-        tensor_ranges(model, ["x"], data, calibrator="mse")
+        tensor_ranges(model, ["x"], data, calibrator="guess")
     with pytest.raises(OptionError, match="does not go with"):
         tensor_ranges(model, ["x"], data, percentile=99.0)
     for percentile in (50.0, 100.5):

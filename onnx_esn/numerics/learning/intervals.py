@@ -140,6 +140,23 @@ def intervals(
     )
 
 
+def narrowed(learned: Intervals, bits: Integers) -> Intervals:
+    """The same latent weights (M, K) in intervals of these bits (M,), where that is fewer.
+
+    Steps are those of least squared error for the latent weights.
+    """
+    fewer = bits < learned.bits
+    if not fewer.any():
+        return learned
+    W = learned.W
+    step = np.where(fewer, learned.quantizer.optimal_step(W, bits), learned.step)
+    codes = learned.quantizer.encode(W, step, bits)
+    fresh = intervals(W, codes, step, bits, learned.quantizer)
+    for name, value in fresh.parameters.items():
+        value[~fewer] = learned.parameters[name][~fewer]
+    return Intervals(**fresh.parameters, bits=bits, quantizer=learned.quantizer)
+
+
 def _levels(quantizer: Quantizer, top: Floats) -> Floats:
     """n: what u is multiplied with."""
     return top + 0.5 * (top > 0) if quantizer is MID_RISE else top

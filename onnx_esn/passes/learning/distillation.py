@@ -19,6 +19,7 @@ from onnx_esn.errors import VerificationError
 from onnx_esn.numerics.agreement import divergence
 from onnx_esn.numerics.learning.adam import Adam, cosine_rate
 from onnx_esn.numerics.midrise import Floats
+from onnx_esn.passes.learning.activation_intervals import ActivationIntervals
 from onnx_esn.passes.learning.examples import Examples
 from onnx_esn.passes.learning.learned import Learned
 from onnx_esn.passes.learning.student import LearnedLayer
@@ -29,6 +30,7 @@ Array = npt.NDArray[Any]
 
 _WARM_UP = 20  # steps, in which Adam learns how large gradients are
 _MEMORY = 1.0  # epochs over which parameters are averaged
+_ACTIVATIONS = "activations//"  # before their parameters; layers have one slash
 _SHIFT = 0.1  # a large step of an output's shift, against the norm of its filter
 
 
@@ -44,6 +46,7 @@ class Distillation:
         examples: what to learn from.
         rate: of the first steps.
         threads: threads for one operator.
+        activations: intervals of the student's tensors, learned too; None: it has none.
 
     Attributes:
         blocked: (node, reason) where no gradient goes through.
@@ -60,12 +63,15 @@ class Distillation:
         examples: Examples,
         rate: float,
         threads: int | None,
+        activations: ActivationIntervals | None = None,
     ) -> None:
         self.layers, self.learned, self.rate = layers, learned, rate
+        self.activations = activations
         self.examples = examples
         self.report: Callable[[int], None] | None = None
         self.shifts = shifts
         fed = [name for x in layers.values() for name in x.names]
+        fed += activations.fed if activations is not None else []
         graph = training_graph(student, fed, targets, examples.sizes)
         self.blocked, self._gradients = graph.blocked, graph.gradients
         self._loss = graph.loss
@@ -111,6 +117,8 @@ class Distillation:
                 adam.step(parameters, gradients, rate)
                 for learned in self.learned.values():
                     learned.settle()
+                if self.activations is not None:
+                    self.activations.learned.settle()
                 weight = max(forget, 1 / (done + 2))
                 for name, value in parameters.items():
                     mean[name] += weight * (value - mean[name])
@@ -144,13 +152,17 @@ class Distillation:
             own = self.learned[name].gradients(rows)
             gradients |= {f"{name}/{key}": value for key, value in own.items()}
             gradients[f"{name}/shift"] = shift
+        if self.activations is not None:
+            arrived = {fed: found[g] for fed, g in self._gradients.items()}
+            own = self.activations.gradients(arrived)
+            gradients |= {_ACTIVATIONS + key: value for key, value in own.items()}
         return loss, gradients
 
     def _fed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         given = dict(feeds)
         for name, layer in self.layers.items():
             given |= layer.feeds(self.learned[name].values(), self.shifts[name])
-        return given
+        return given if self.activations is None else given | self.activations.feeds()
 
     def _held_divergence(self) -> float:
         """Of what is judged, from its targets; infinite where it is not finite."""
@@ -168,7 +180,11 @@ class Distillation:
 
     def _parameters(self) -> dict[str, Floats]:
         found = {f"{n}/{k}": v for n, x in self.learned.items() for k, v in x.parameters.items()}
-        return found | {f"{n}/shift": v for n, v in self.shifts.items()}
+        found |= {f"{n}/shift": v for n, v in self.shifts.items()}
+        if self.activations is not None:
+            own = self.activations.learned.parameters
+            found |= {_ACTIVATIONS + key: value for key, value in own.items()}
+        return found
 
     def _scales(self) -> dict[str, Floats]:
         found: dict[str, Floats] = {}
@@ -176,6 +192,9 @@ class Distillation:
             found |= {f"{name}/{key}": scale for key, scale in learned.scales.items()}
             norm = np.sqrt(np.square(learned.values()).sum(axis=1))
             found[f"{name}/shift"] = _SHIFT * norm
+        if self.activations is not None:
+            own = self.activations.learned.scales
+            found |= {_ACTIVATIONS + key: scale for key, scale in own.items()}
         return found
 
 

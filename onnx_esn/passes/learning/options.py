@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from onnx_esn.errors import OptionError
+from onnx_esn.numerics.midrise import MAX_BITS
 
 EPOCHS = 20
 
@@ -18,6 +19,8 @@ class LearnOptions:
         epochs: passes over the images, end to end.
         block_epochs: passes over the images for each block before that. What comes closer in the
             blocks was often further off at the outputs, so there are none unless asked for.
+        start_bits: quantized filters begin with so many bits and lose one at a time, each time
+            learned for `epochs`, down to their own; None: they begin with their own.
         batch_size: images of a step.
         rate: size of the first steps, as a share of each parameter's own scale; None: what suits
             the kind of weights.
@@ -30,6 +33,7 @@ class LearnOptions:
 
     epochs: int = EPOCHS
     block_epochs: int = 0
+    start_bits: int | None = None
     batch_size: int = 32
     rate: float | None = None
     seed: int = 0
@@ -43,5 +47,7 @@ class LearnOptions:
             raise OptionError(f"{self.epochs} epochs: give at least 1")
         if self.block_epochs < 0:
             raise OptionError(f"{self.block_epochs} epochs for a block: give at least 0")
+        if self.start_bits is not None and not 2 <= self.start_bits <= MAX_BITS:
+            raise OptionError(f"to start with {self.start_bits} bits: give 2 to {MAX_BITS}")
         if self.rate is not None and self.rate <= 0:
             raise OptionError(f"rate {self.rate:g} must be above 0")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,12 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from onnx_esn.calibration import CalibrationSet, Session, input_specs
+from onnx_esn.errors import OptionError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.shapes import Facts, infer_facts
 from onnx_esn.numerics.midrise import Floats
 from onnx_esn.passes.base import Skipped, copied
+from onnx_esn.passes.learning.activation_intervals import ActivationIntervals
 from onnx_esn.passes.learning.blocks import Block, find_blocks
 from onnx_esn.passes.learning.choosing_targets import choose_targets
 from onnx_esn.passes.learning.distillation import Distillation
@@ -84,6 +86,8 @@ class Teacher:
         options: how to learn.
         rate: of the first steps, where the options say nothing.
         stops: after how many epochs to stop: the `best` of another run, instead of held-out images.
+        activations: intervals of the student's tensors, which are changed too.
+        shifts: by layer, (M,) added to its outputs so far.
     """
 
     reference: onnx.ModelProto
@@ -95,13 +99,18 @@ class Teacher:
     options: LearnOptions
     rate: float
     stops: Mapping[str, int] | None = None
+    activations: ActivationIntervals | None = None
+    shifts: dict[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.activations is not None and self.options.block_epochs:
+            raise OptionError("activations are learned end to end only: leave block_epochs out")
         self.rate = self.options.rate or self.rate
         specs = input_specs(self.student)
         self.images = self.images.for_inputs(specs)
         self.held = None if self.held is None else self.held.for_inputs(specs)
-        self.shifts = {name: np.zeros(x.layer.filters) for name, x in self.layers.items()}
+        for name, x in self.layers.items():
+            self.shifts.setdefault(name, np.zeros(x.layer.filters))
         self.losses: dict[str, list[float]] = {}
         self.best: dict[str, int] = {}
         self.blocked: dict[tuple[str, str], None] = {}
@@ -214,8 +223,9 @@ class Teacher:
     ) -> None:
         shifts = {name: self.shifts[name] for name in layers}
         descent = Distillation(
-            model, layers, learned, targets, shifts, examples, self.rate, self.options.threads
-        )
+            model, layers, learned, targets, shifts, examples, self.rate, self.options.threads,
+            self.activations,
+        )  # fmt: skip
         descent.report = self._report
         stop = None if self.stops is None else self.stops.get(key, 0)
         losses = self.losses[key] = descent.run(epochs, stop)

@@ -15,6 +15,7 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.gradients.backward import append_backward
 from onnx_esn.graph.gradients.rules import RULES
 from onnx_esn.graph.shapes import infer_facts
+from tests.runtime import BEFORE_1_24, loads_opset, runs
 
 OPSET = 22
 
@@ -239,11 +240,13 @@ def slopes_of(op, model, feeds, name, places):
 @pytest.mark.parametrize("given", CASES, ids=lambda c: c[0])
 def test_gradient_is_the_slope(given):
     op, _, _, opset, _ = given
-    if opset > onnx.defs.onnx_opset_version():
-        pytest.skip(f"onnx has no operator set {opset}")
+    if not loads_opset(opset):
+        pytest.skip(f"operator set {opset} is too new for this onnx or onnxruntime")
     kind = np.float32 if op in LAYERS else np.float64
     plain, exact, _ = build(*given, kind, np.random.default_rng(3))
     model, feeds, names = build(*given, np.float32, np.random.default_rng(3))
+    if BEFORE_1_24 and not runs(model, feeds):
+        pytest.skip("this onnxruntime does not run the operator itself")
     gradients = with_gradients(model, feeds, names)
     onnx.checker.check_model(model)
     session = ort.InferenceSession(model.SerializeToString())
@@ -259,4 +262,5 @@ def test_gradient_is_the_slope(given):
 
 
 def test_every_rule_is_tested():
-    assert set(RULES) == {op for op, *_ in CASES}
+    straight_through = {"DequantizeLinear", "QuantizeLinear"}  # test_rules_quantizing.py
+    assert set(RULES) == {op for op, *_ in CASES} | straight_through

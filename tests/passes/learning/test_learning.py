@@ -136,3 +136,26 @@ def test_variations_keep_shape_type_and_range():
     assert not np.array_equal(x, y)
     vector = rng.normal(size=(6, 10)).astype(np.float32)
     assert varied(vector, rng) is vector
+
+
+def test_bits_taken_away_one_by_one_end_at_the_plans_own():
+    model = network()
+    images = images_for(model, 32)
+    start = planned(model, images, 2)
+    options = replace(FEW, block_epochs=0, epochs=3, start_bits=4)
+    result = LearnQuantization(start.plan, images, None, options=options)(model)
+    assert max(b for entry in result.plan.layers for b in entry.bits) == 2
+    again = Quantize(plan=result.plan)(model)
+    assert again.model.SerializeToString() == result.model.SerializeToString()
+    straight = LearnQuantization(
+        start.plan, images, None, options=replace(options, start_bits=None)
+    )(model)
+    assert straight.plan != result.plan
+    (apart,) = output_divergences(model, [result.model], images)
+    (nearest,) = output_divergences(model, [Quantize(bits=2)(model).model], images)
+    assert apart < nearest
+
+
+def test_only_more_than_one_bit_can_be_taken_away():
+    with pytest.raises(OptionError, match="start with 1 bits"):
+        LearnOptions(start_bits=1)
