@@ -24,6 +24,7 @@ from onnx.external_data_helper import (
 
 from onnx_esn.errors import ModelError
 from onnx_esn.shelf import LEAST, new_file
+from onnx_esn.temporary import writing_temporary
 
 _LEAST = LEAST  # bytes that are worth it
 _PACKED = {
@@ -110,7 +111,8 @@ def put_values(
         return
     tensor.ClearField("raw_data")
     path = new_file(".data")
-    values.tofile(path)
+    with writing_temporary():
+        values.tofile(path)
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in {"location": path.name, "basepath": str(path.parent)}.items():
         tensor.external_data.add(key=key, value=value)

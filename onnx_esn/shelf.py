@@ -1,12 +1,8 @@
-"""A folder for temporary files of weights that are not to be held in memory."""
+"""Temporary files of weights that are not to be held in memory."""
 
 from __future__ import annotations
 
-import atexit
-import functools
 import itertools
-import shutil
-import tempfile
 import weakref
 from pathlib import Path
 from typing import Any
@@ -14,21 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnx_esn.temporary import process_folder, writing_temporary
+
 LEAST = 1 << 20  # bytes that are worth a file
 _NUMBERS = itertools.count()
 
 
-@functools.cache
-def shelf() -> Path:
-    """The folder (in `TMPDIR`); it goes when the process ends."""
-    folder = Path(tempfile.mkdtemp(prefix="onnx-esn-")).resolve()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
 def new_file(suffix: str) -> Path:
-    """A path in it that nobody else has."""
-    return shelf() / f"{next(_NUMBERS)}{suffix}"
+    """A path in the folder for temporary files that nobody else has; raises `OutputError`."""
+    return process_folder() / f"{next(_NUMBERS)}{suffix}"
 
 
 class Shelved:
@@ -43,7 +33,8 @@ class Shelved:
         self._values: npt.NDArray[Any] | None = values
         if outside and values.nbytes >= LEAST:
             self._path = new_file(".npy")
-            np.save(self._path, values)
+            with writing_temporary():
+                np.save(self._path, values)
             self._values = None
             weakref.finalize(self, self._path.unlink, missing_ok=True)
 

@@ -21,6 +21,7 @@ from onnx_esn.graph.model_file import initializer_bytes, load_model, save_model
 from onnx_esn.passes.layerwise.following import find_plain_layers
 from onnx_esn.passes.layerwise.working_copy import with_own_weights
 from onnx_esn.passes.quantizable import find_jobs
+from onnx_esn.temporary import process_folder
 from tests.net import Net
 
 
@@ -142,11 +143,10 @@ def test_what_is_written_names_its_own_file_only(path, tmp_path, external):
     stored = onnx.load(written, load_external_data=False).graph.initializer
     keys = {(e.key, e.value) for t in stored for e in t.external_data if e.key != "offset"}
     assert {k for k, _ in keys} == ({"location", "length"} if external else set())
-    assert {v for k, v in keys if k == "location"} == ({"n.onnx.data"} if external else set())
-    assert (
-        sorted(p.name for p in written.parent.iterdir())
-        == ["n.onnx", "n.onnx.data"][: 1 + external]
-    )
+    data = {p.name for p in written.parent.glob("n.onnx.*.data")}
+    assert len(data) == external
+    assert {v for k, v in keys if k == "location"} == data
+    assert {p.name for p in written.parent.iterdir()} == {"n.onnx", *data}
     values = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
     for tensor in onnx.load(written).graph.initializer:
         np.testing.assert_array_equal(numpy_helper.to_array(tensor), values[tensor.name])
@@ -188,7 +188,9 @@ def test_a_file_that_is_gone_or_short_is_named(path, tmp_path):
     lean = load_model(path, outside=True)
     data = tmp_path / "m.onnx.data"
     data.write_bytes(data.read_bytes()[:5000])
-    with pytest.raises(ModelError, match=r"m\.onnx\.data: too short for the weight"):
+    with pytest.raises(
+        ModelError, match=r"the weight 't\d' ends at byte \d+ of .*m\.onnx\.data: too short"
+    ):
         load_model(path, outside=True)
     data.unlink()
     with pytest.raises(ModelError, match=r"m\.onnx\.data: no such file"):
@@ -317,12 +319,12 @@ def test_a_working_copy_refers_to_them(tmp_path, moved):
 
 def test_an_array_waits_in_a_file_for_as_long_as_it_is_held():
     values = np.random.default_rng(0).normal(size=(64, 64))
-    before = set(shelf.shelf().iterdir())
+    before = set(process_folder().iterdir())
     held = shelf.Shelved(values, outside=True)
-    (file,) = set(shelf.shelf().iterdir()) - before
+    (file,) = set(process_folder().iterdir()) - before
     np.testing.assert_array_equal(held(), values)
     del held
     assert not file.exists()
     assert shelf.Shelved(values, outside=False)() is values
     assert shelf.Shelved(values[:2], outside=True)()[0, 0] == values[0, 0]
-    assert set(shelf.shelf().iterdir()) == before
+    assert set(process_folder().iterdir()) == before
