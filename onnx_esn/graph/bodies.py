@@ -19,7 +19,7 @@ from onnx_esn.graph.stored import add_initializer, without_nodes
 
 DOMAIN = "onnx_esn.flow"
 MERGE, ENTER, EXIT = "Merge", "Enter", "Exit"
-_BODY = "onnx_esn.body"  # metadata of a node: the path of the body it lies in
+BODY = "onnx_esn.body"  # metadata of a node: the path of the body it lies in
 _KINDS = ("If", "Loop", "Scan")
 
 
@@ -43,7 +43,7 @@ class _Flattening:
                 result += self._opened(node, path)
             else:
                 if path:
-                    node.metadata_props.add(key=_BODY, value=path)
+                    node.metadata_props.add(key=BODY, value=path)
                 result.append(node)
         return result
 
@@ -164,7 +164,7 @@ def close_bodies(model: onnx.ModelProto) -> None:
 def _path(node: onnx.NodeProto, home: dict[str, str]) -> str:
     """The body a node lies in: the one that is noted, or the innermost that it reads from."""
     for entry in list(node.metadata_props):
-        if entry.key == _BODY:
+        if entry.key == BODY:
             node.metadata_props.remove(entry)
             return str(entry.value)
     return max((home.get(i, "") for i in node.input), key=lambda p: p.count("/"), default="")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_esn.graph.evaluate import evaluate_node, is_standard
+from onnx_esn.graph.evaluate import EvaluationError, evaluate_node, is_standard
+from onnx_esn.graph.node_names import describe
 from onnx_esn.graph.quant_operators import is_quant
 from onnx_esn.graph.stored import constant_value
 from onnx_esn.outside import tensor_values
@@ -26,6 +28,8 @@ _MOVES = {
     "Unsqueeze",
 }  # fmt: skip
 _KEPT = 1 << 16  # elements
+_MOST_HELD = 1 << 28  # elements of computed values; what comes after is computed again
+_MOST_GROWN = 1 << 28  # elements that are computed from fewer
 
 
 def operator_sets(model: onnx.ModelProto) -> dict[str, int]:
@@ -47,6 +51,7 @@ class Constants:
         self.producer: dict[str, onnx.NodeProto] = {}
         self._values: dict[str, Array] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._held = self._grown = 0
         for node in model.graph.node:
             if self._folds(node):
                 for name in node.output:
@@ -92,7 +97,8 @@ class Constants:
                 self._values[name] = value
             return value
         value = self._computed(name)
-        if keep and self.producer[name].op_type not in _MOVES:
+        if keep and self.producer[name].op_type not in _MOVES and self._held < _MOST_HELD:
+            self._held += value.size
             self._values[name] = value
         return value
 
@@ -105,6 +111,7 @@ class Constants:
         for node in steps:
             inputs = [large[i] if i in large else self.value(i) if i else None for i in node.input]
             outputs = evaluate_node(node, inputs, self.opset.get("", 1))
+            self._count_grown(node, inputs, outputs)
             left.subtract(node.input)
             for i in node.input:
                 if not left[i]:
@@ -116,6 +123,19 @@ class Constants:
                 elif left[output]:
                     large[output] = value
         return large[name] if name in large else self._values[name]
+
+    def _count_grown(
+        self, node: onnx.NodeProto, inputs: Sequence[Array | None], outputs: Sequence[Array]
+    ) -> None:
+        """A thousand constants that pass one by one must not pass together."""
+        size = sum(x.size for x in outputs)
+        if size > max((x.size for x in inputs if x is not None), default=size):
+            self._grown += size
+        if self._grown > _MOST_GROWN:
+            raise EvaluationError(
+                f"{describe(node)}: the model's constants grow to more than {_MOST_GROWN} values "
+                "when they are computed; store them, or make them smaller"
+            )
 
     def _steps(self, name: str) -> list[onnx.NodeProto]:
         """The nodes that have to run for a value, in order."""

@@ -15,9 +15,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
-from scipy import special
 
+from onnx_esn.graph.growth import EvaluationError as EvaluationError
+from onnx_esn.graph.growth import check_growth
+from onnx_esn.graph.intake.limits import GROWN_VALUES
 from onnx_esn.graph.movement import slice_window
 from onnx_esn.graph.quant_operators import evaluate_quant, is_quant
 
@@ -25,10 +26,6 @@ Array = NDArray[Any]
 Inputs = Sequence[Array | None]
 
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
-
-
-class EvaluationError(Exception):
-    """The node cannot be evaluated on these inputs."""
 
 
 def is_standard(node: onnx.NodeProto) -> bool:
@@ -47,12 +44,22 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
-def evaluate_node(node: onnx.NodeProto, inputs: Inputs, opset: int) -> list[Array]:
+def evaluate_node(
+    node: onnx.NodeProto, inputs: Inputs, opset: int, most: int = GROWN_VALUES
+) -> list[Array]:
     """Run `node` on `inputs` (None for an input left out).
 
+    Args:
+        node: the node.
+        inputs: its inputs.
+        opset: version of the operator set.
+        most: values of a result that may be larger than what it is made from.
+
     Raises:
-        EvaluationError: the operator is unknown to the evaluator or refuses the inputs.
+        EvaluationError: the operator is unknown to the evaluator or refuses the inputs, or the
+            result would be too large.
     """
+    check_growth(node, inputs, opset, most)
     rule = _FAST.get(node.op_type) if is_standard(node) else None
     try:
         if is_quant(node):
@@ -81,6 +88,8 @@ def _reference(node: onnx.NodeProto, inputs: Inputs, opset: int) -> list[Array]:
         opset = max(opset, 21)  # the reference starts at 19; older versions are a subset
         graph.node[0].domain = ""
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    from onnx.reference import ReferenceEvaluator  # only then: it takes long to import
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         outputs = ReferenceEvaluator(model).run(None, feeds)
@@ -157,6 +166,18 @@ def _unary(f: Callable[..., Any]) -> Callable[[dict[str, Any], Inputs], Array]:
     return rule
 
 
+def _special(name: str) -> Callable[[dict[str, Any], Inputs], Array]:
+    """A function of `scipy.special`, which takes long to import, once it is asked for."""
+
+    def rule(_: dict[str, Any], inputs: Inputs) -> Array:
+        from scipy import special
+
+        x = _need(inputs, 0)
+        return np.asarray(getattr(special, name)(x), x.dtype)
+
+    return rule
+
+
 def _concat(attrs: dict[str, Any], inputs: Inputs) -> Array:
     return np.concatenate([_need(inputs, i) for i in range(len(inputs))], attrs["axis"])
 
@@ -206,6 +227,6 @@ _FAST: dict[str, Callable[[dict[str, Any], Inputs], Array | None]] = {
     "BatchNormalization": _batch_norm,
     "Transpose": lambda a, x: np.transpose(_need(x, 0), a.get("perm")),
     "Relu": lambda _, x: np.maximum(_need(x, 0), 0),
-    "Sigmoid": _unary(special.expit),
-    "Erf": _unary(special.erf),  # the reference calls math.erf number by number
+    "Sigmoid": _special("expit"),
+    "Erf": _special("erf"),  # the reference calls math.erf number by number
 }

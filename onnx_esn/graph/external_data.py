@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
+from onnx_esn.companions import data_name
 from onnx_esn.graph.stored import without_stored
 from onnx_esn.outside import is_outside, tensor_values
 
@@ -21,13 +23,21 @@ _LINE, _PAGE, _LARGE = 64, 4096, 1 << 16
 _MOST_WITHOUT_WEIGHTS = 1 << 28
 
 
-def write_with_data(model: onnx.ModelProto, path: Path, data: Path) -> None:
+def write_with_data(model: onnx.ModelProto, path: Path, data: Path | None = None) -> None:
     """Write a model, its larger initializers one by one to `data`, a file in the same folder.
 
     Nothing is copied but the graph and one tensor at a time.
+
+    Args:
+        model: the model.
+        path: its file.
+        data: None: called after what is in it, see `targets.data_name`.
     """
     light = without_stored(model)
-    with data.open("wb") as file:
+    written = data or path.with_name(f"{path.name}.data")
+    digest = hashlib.sha256()
+    places = []
+    with written.open("wb") as file:
         for tensor in model.graph.initializer:
             raw = _raw(tensor)
             if raw is None:
@@ -40,11 +50,16 @@ def write_with_data(model: onnx.ModelProto, path: Path, data: Path) -> None:
                 entry.doc_string = tensor.doc_string
             entry.metadata_props.extend(tensor.metadata_props)
             entry.data_location = TensorProto.EXTERNAL
-            offset = _aligned(file, len(raw))
-            file.write(raw)
-            where = {"location": data.name, "offset": offset, "length": len(raw)}
-            for key, value in where.items():
+            for part in (bytes(-file.tell() % _alignment(len(raw))), raw):
+                digest.update(part)
+                file.write(part)
+            places.append(entry.external_data.add(key="location"))
+            for key, value in {"offset": file.tell() - len(raw), "length": len(raw)}.items():
                 entry.external_data.add(key=key, value=str(value))
+    if data is None:
+        written = written.rename(path.with_name(data_name(path.name, digest.hexdigest())))
+    for place in places:
+        place.value = written.name
     path.write_bytes(light.SerializeToString(deterministic=True))
 
 
@@ -54,6 +69,20 @@ def has_data_outside(path: str | os.PathLike[str]) -> bool:
         return False
     model = onnx.load(path, load_external_data=False)
     return any(uses_external_data(tensor) for tensor in model.graph.initializer)
+
+
+def data_files(path: str | os.PathLike[str]) -> set[Path]:
+    """The files that a model's file leaves weights to; none where it cannot be read."""
+    path = Path(path)
+    try:
+        if not path.is_file() or path.stat().st_size > _MOST_WITHOUT_WEIGHTS:
+            return set()
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError):
+        return set()
+    outside = [t for t in model.graph.initializer if uses_external_data(t)]
+    places = {e.value for tensor in outside for e in tensor.external_data if e.key == "location"}
+    return {path.parent / place for place in places if "\0" not in place}
 
 
 def _raw(tensor: onnx.TensorProto) -> bytes | memoryview | None:
@@ -69,8 +98,6 @@ def _raw(tensor: onnx.TensorProto) -> bytes | memoryview | None:
     return converted
 
 
-def _aligned(file: BinaryIO, size: int) -> int:
-    """Fill the file up to where a tensor of `size` bytes may begin."""
-    step = _PAGE if size >= _LARGE else _LINE
-    file.write(bytes(-file.tell() % step))
-    return file.tell()
+def _alignment(size: int) -> int:
+    """Where a tensor of `size` bytes may begin: at multiples of this."""
+    return _PAGE if size >= _LARGE else _LINE

@@ -5,25 +5,29 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
-from onnx.external_data_helper import uses_external_data
+from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from onnx_esn.errors import ModelError, OutputError, VerificationError
 from onnx_esn.graph.external_data import write_with_data
+from onnx_esn.graph.intake import check_intake
+from onnx_esn.graph.intake.external import check_external
+from onnx_esn.graph.intake.walk import all_tensors
 from onnx_esn.graph.model_source import ModelSource, plain_source
 from onnx_esn.graph.stored import taken_apart
 from onnx_esn.outside import (
     any_outside,
     brought_inside,
+    forget_place,
     is_outside,
     leave_outside,
     stored_bytes,
 )
+from onnx_esn.targets import beside
 
 log = logging.getLogger(__name__)
 
@@ -46,20 +50,23 @@ def load_model(source: ModelSource, *, outside: bool = False) -> onnx.ModelProto
     if isinstance(source, onnx.ModelProto):
         return source
     path = Path(source)
-    if path.is_dir():
-        raise ModelError(f"{path}: is a folder, not an ONNX file")
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file")
+    check_file(path)
     try:
-        model = onnx.load(path, load_external_data=not outside)
-        if outside:
-            leave_outside(model, path.parent)
+        model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
         raise ModelError(
-            f"{path}: not an ONNX model, or a truncated one ({_first_line(error)}); export it again"
+            f"{path}: not an ONNX model, or a truncated one, or nested too deep "
+            f"({_first_line(error)}); export it again"
         ) from error
     except PermissionError as error:
         raise ModelError(f"{path}: permission denied") from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    check_external(model, path.parent, str(path))
+    try:
+        if outside:
+            leave_outside(model, path.parent)
+        _read_external(model, path.parent)
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(
             f"{path}: its external data cannot be read: {_first_line(error)}"
@@ -71,12 +78,33 @@ def load_model(source: ModelSource, *, outside: bool = False) -> onnx.ModelProto
     return model
 
 
+def check_file(path: Path) -> None:
+    """Refuse what is no regular file (a pipe would be waited for); raises `ModelError`."""
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder, not an ONNX file")
+    if not path.exists():
+        raise ModelError(f"{path}: no such file")
+    if not path.is_file():
+        raise ModelError(f"{path}: no regular file; copy the model to one")
+
+
+def _read_external(model: onnx.ModelProto, folder: Path) -> None:
+    """Read what is in other files and not left there."""
+    for tensor in all_tensors(model):
+        if uses_external_data(tensor) and not is_outside(tensor):
+            load_external_data_for_tensor(tensor, str(folder))
+            forget_place(tensor)
+
+
 def check_model(model: onnx.ModelProto, name: str) -> None:
-    """Run the full ONNX checker, on large tensors one by one: it takes a model twice more.
+    """Check what may cost more than it should, then run the full ONNX checker.
+
+    It runs on large tensors one by one, as it takes a model twice more.
 
     Raises:
         ModelError: the model is invalid; the message carries the checker's first line.
     """
+    check_intake(model, name)
     try:
         light, large = taken_apart(model)
         if _bytes(light, large) < _SINGLE_FILE_LIMIT:
@@ -96,8 +124,8 @@ def save_model(
 ) -> Path:
     """Write `model` beside its target, check what was written, then rename it into place.
 
-    Above 2 GiB, or where it is asked for, the weights go to `<name>.data`, referred to by a
-    relative path.
+    Above 2 GiB, or where it is asked for, the weights go to `<name>.<hash of them>.data`, referred
+    to by a relative path: no model ever meets the weights of another one, see `companions`.
 
     Args:
         model: the model.
@@ -107,10 +135,11 @@ def save_model(
 
     Raises:
         VerificationError: the written file does not pass the ONNX checker; the target is untouched.
-        OutputError: the folder is missing or not writable, or the disk is full.
+        OutputError: the folder is missing or not writable, the disk is full, or another process
+            is writing the target.
     """
-    data = f"{Path(path).name}.data"
-    with _beside(path) as (target, written):
+    target = Path(path)
+    with _beside(target) as written:
         if not external and any_outside(model):
             total = sum(stored_bytes(t) for t in model.graph.initializer)
             external = total >= _SINGLE_FILE_LIMIT
@@ -118,7 +147,7 @@ def save_model(
         if not external and _bytes(*taken_apart(model)) < _SINGLE_FILE_LIMIT:
             written.write_bytes(model.SerializeToString(deterministic=True))
         else:
-            write_with_data(model, written, written.with_name(data))
+            write_with_data(model, written)
         try:
             onnx.checker.check_model(written, full_check=False)
         except onnx.checker.ValidationError as error:
@@ -127,8 +156,6 @@ def save_model(
                 f"{_first_line(error)}"
             ) from error
         check(written)
-        if written.with_name(data).exists():
-            written.with_name(data).replace(target.with_name(data))
     return target
 
 
@@ -143,7 +170,8 @@ def write_text(text: str, path: str | os.PathLike[str]) -> Path:
 
 def write_bytes(content: bytes, path: str | os.PathLike[str]) -> Path:
     """Write bytes beside their target, then rename them into place; raises `OutputError`."""
-    with _beside(path) as (target, written):
+    target = Path(path)
+    with _beside(target) as written:
         written.write_bytes(content)
     return target
 
@@ -158,8 +186,9 @@ def initializer_bytes(model: onnx.ModelProto) -> int:
 
 
 def _bytes(light: onnx.ModelProto, large: Sequence[onnx.TensorProto]) -> int:
-    """Size of a model that was taken apart: protobuf serialises what it is asked the size of."""
-    return int(light.ByteSize()) + sum(int(tensor.ByteSize()) for tensor in large)
+    """Size of a model that was taken apart, but for the names of its tensors."""
+    # Protobuf serialises what it is asked the size of.
+    return int(light.ByteSize()) + sum(len(t.raw_data) or int(t.ByteSize()) for t in large)
 
 
 def _first_line(error: BaseException) -> str:
@@ -168,19 +197,10 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _beside(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
-    """(target, file to write): the file takes the target's place when the block ends well."""
-    target = Path(path)
-    if target.is_dir():
-        raise OutputError(f"{target}: is a folder; name a file to write")
-    if not target.parent.is_dir():
-        raise OutputError(f"{target}: its folder {target.parent} does not exist; create it first")
+def _beside(target: Path) -> Iterator[Path]:
+    """See `targets.beside`."""
     try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
-            written = Path(scratch) / target.name
-            yield target, written
-            written.replace(target)
+        with beside(target) as written:
+            yield written
     except EncodeError as error:
         raise OutputError(f"{target}: cannot be serialised: {_first_line(error)}") from error
-    except OSError as error:
-        raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from error

@@ -42,3 +42,8 @@ def count_users(model: onnx.ModelProto, places: Places, tensor: str) -> int:
 def readers(model: onnx.ModelProto) -> dict[str, list[int]]:
     """Indices of the nodes that read each tensor, subgraph captures included; −1: graph output."""
     return {name: [index for index, _ in found] for name, found in read_places(model).items()}
+
+
+def reads(node: onnx.NodeProto, tensor: str) -> bool:
+    """Whether a node reads a tensor, or a subgraph of it does."""
+    return tensor in node.input or tensor in set(captured(node))

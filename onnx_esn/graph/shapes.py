@@ -35,6 +35,7 @@ from onnx_esn.graph.inputs import Shape as Shape
 from onnx_esn.graph.inputs import data_inputs as data_inputs
 from onnx_esn.graph.inputs import declared_shape as declared_shape
 from onnx_esn.graph.inputs import input_sizes as input_sizes
+from onnx_esn.graph.intake.limits import VALUES
 from onnx_esn.graph.node_names import describe as describe
 from onnx_esn.graph.node_names import node_name as node_name
 
@@ -199,6 +200,11 @@ class ShapeWalk:
                 self._learn(name, elem, value.shape)
 
     def _learn(self, name: str, elem: int, shape: Sequence[int] | None) -> None:
+        if shape is not None and (math.prod(shape) > VALUES or min(shape, default=0) < 0):
+            raise ModelError(
+                f"{name!r} would have {math.prod(shape)} values ({' x '.join(map(str, shape))}) at "
+                "this input size; no machine holds that: check the sizes in the model"
+            )
         self.facts.types[name] = elem
         if shape is not None:
             self.facts.shapes[name] = tuple(shape)
@@ -266,17 +272,18 @@ def _follow_values(node: onnx.NodeProto, facts: Facts, opset: int) -> None:
         if shape is not None:
             attrs = attributes(node)
             if node.op_type == "Size":
-                value = np.asarray(int(np.prod(shape)), np.int64)
+                value = np.asarray(math.prod(shape), np.int64)
             else:
                 value = np.asarray(shape[attrs.get("start", 0) : attrs.get("end")], np.int64)
             facts.values[out] = value
         return
     if node.op_type in _UNFOLLOWED or any(i and i not in facts.values for i in node.input):
         return
-    if any(int(np.prod(facts.shapes.get(o, ()), dtype=np.int64)) > _SMALL for o in node.output):
+    if any(math.prod(facts.shapes.get(o, ())) > _SMALL for o in node.output):
         return
     try:
-        results = evaluate_node(node, [facts.values[i] if i else None for i in node.input], opset)
+        values = [facts.values[i] if i else None for i in node.input]
+        results = evaluate_node(node, values, opset, _SMALL)
     except EvaluationError as error:
         log.debug("not folded: %s: %s", describe(node), error)
         return

@@ -20,6 +20,7 @@ from onnx_esn.graph.channels.rules import NARY, UNARY
 from onnx_esn.graph.evaluate import QUANTIZERS, EvaluationError, attributes, evaluate_node
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.movement import MOVES, Move, MovementError, expand, move
+from onnx_esn.graph.node_names import describe
 from onnx_esn.graph.quantized import quantize_values
 from onnx_esn.graph.window import padding_share, tap_coverage
 
@@ -32,10 +33,19 @@ _AT_ONCE, _LARGEST = 64, 1 << 22  # nodes; elements of a tensor of moments times
 
 @dataclass(frozen=True)
 class Expectation:
-    """Moments of a tensor's channels; NaN where unknown, variance 0 where exactly constant."""
+    """Moments of a tensor's channels; NaN where unknown, variance 0 where exactly constant.
+
+    What is infinite is unknown as well: a model may hold infinities, a bias made of them must not.
+    """
 
     mean: Floats
     variance: Floats
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "variance"):
+            values = getattr(self, name)
+            if np.isinf(values).any():
+                object.__setattr__(self, name, np.where(np.isinf(values), np.nan, values))
 
     def along(self, axis: int, size: int) -> tuple[Floats, Floats]:
         """Mean and variance (size,) along one axis, over the positions of all others."""
@@ -62,7 +72,8 @@ def expectations(analysis: Analysis) -> dict[str, Expectation]:
     for index, node in enumerate(analysis.model.graph.node):
         if node.output and node.output[0] in analysis.propagation.labels:
             try:
-                walk.visit(index, node)
+                with np.errstate(all="ignore"):  # what is not finite counts as unknown
+                    walk.visit(index, node)
             except (MovementError, EvaluationError, ValueError, KeyError):
                 continue  # unknown is a correct answer
     return walk.found
@@ -134,6 +145,8 @@ class _Walk:
     def _batch_norm(self, node: onnx.NodeProto) -> Expectation:
         names = node.input[1:5]
         gamma, beta, mean, var = (self.constants.value(n).astype(np.float64) for n in names)
+        if not (var >= 0).all():  # NaN too
+            raise EvaluationError(f"{describe(node)}: its variances are not all 0 or above")
         gain = gamma / np.sqrt(var + attributes(node).get("epsilon", 1e-5))
         rank = len(self.shapes[node.output[0]])
         out_mean, out_var = beta.copy(), gamma**2

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from onnx_esn.graph.movement import compact
+from onnx_esn.numerics.components import components
 
 Labels = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -131,10 +130,9 @@ class LabelSpace:
         n = self.count + 1
         rows = np.concatenate([e[0] for e in self._edges] or [np.empty(0, np.int64)])
         cols = np.concatenate([e[1] for e in self._edges] or [np.empty(0, np.int64)])
-        graph = coo_array((np.ones(rows.size, np.int8), (rows, cols)), shape=(n, n))
-        number, component = connected_components(graph, directed=False)
+        number, component = components(n, rows, cols)
         # Label 0 is a component of its own, the first; shift it to -1.
-        of = np.asarray(component, np.int64) - 1
+        of = component - 1
         texts = ["", *(reason for _, reason in self._locks)]
         why = np.zeros(number - 1, np.int32)
         for i, (labels, _) in enumerate(self._locks, 1):

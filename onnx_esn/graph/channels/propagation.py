@@ -154,7 +154,9 @@ class Propagation:
         """The parameter in `slot` goes with `labels`, a compact array of its rank."""
         if labels.any():
             shape = self.shape(node.input[slot])
-            if any(n not in (1, full) for n, full in zip(labels.shape, shape, strict=True)):
+            if labels.ndim != len(shape) or any(
+                n not in (1, full) for n, full in zip(labels.shape, shape, strict=True)
+            ):
                 raise MovementError(f"{node.input[slot]!r} has another number of channels")
             self.claims.append(Claim(self.index, slot, node.input[slot], labels, role))
 
