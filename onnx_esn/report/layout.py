@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
+
+from .plain_text import visible
 
 ELLIPSIS = "…"
 
@@ -29,14 +32,29 @@ class Stacked:
 
 
 def elide(name: str, width: int) -> str:
-    """Cut a long name in the middle: the end of a node's name says most, then its beginning."""
-    if len(name) <= width:
+    """Cut a long name in the middle: the end of a node's name says most, then its beginning.
+
+    The width is that of a terminal, where a Chinese character takes two columns; what cannot be
+    seen is written as codes.
+    """
+    name = visible(name).replace("\n", "\\n").replace("\t", "\\t")
+    if cell_len(name) <= width:
         return name
     if width <= 1:
         return ELLIPSIS[:width]
     head = (width - 1) // 3
     tail = width - 1 - head
-    return name[:head] + ELLIPSIS + name[len(name) - tail :]
+    return _prefix(name, head) + ELLIPSIS + _prefix(name[::-1], tail)[::-1]
+
+
+def _prefix(name: str, width: int) -> str:
+    """As much of the beginning as has room."""
+    taken = 0
+    for index, character in enumerate(name):
+        taken += cell_len(character)
+        if taken > width:
+            return name[:index]
+    return name
 
 
 def grid(title: str = "", *, gap: int = 2, footer: bool = False) -> Table:
@@ -57,12 +75,12 @@ def grid(title: str = "", *, gap: int = 2, footer: bool = False) -> Table:
 
 def cell(text: str, style: str = "") -> Text:
     """Plain text: names may hold square brackets, which rich would read as markup."""
-    return Text(text, style=style)
+    return Text(visible(text), style=style)
 
 
 def note(text: str) -> Text:
     """A line below a table; it may be wider than the table."""
-    return Text(text, style="dim")
+    return Text(visible(text), style="dim")
 
 
 def count(number: int, noun: str) -> str:

@@ -172,7 +172,8 @@ def integer_summary(details: Mapping[str, Any]) -> str:
     """Activations, layers on integers, bytes."""
     done = details["integers"]
     whole, left = len(done["integer_layers"]), len(done["float_layers"])
-    line = f"activations {done['activations']} ({done['calibrator']})"
+    how = "ranges known" if done["calibrator"] == "known" else done["calibrator"]
+    line = f"activations {done['activations']} ({how})"
     line += f": {whole} of {count(whole + left, 'layer')} on integers"
     if done["rounded_filters"]:
         filters = sum(done["rounded_filters"].values())
@@ -203,21 +204,26 @@ SUMMARIES = {
 
 def summary(verb: str, result: PassResult) -> list[str]:
     """Lines for one pass, its recalibration included."""
-    lines = [SUMMARIES[verb](result.details)]
-    if verb == "prune":
-        lines += prune_hints(result.details)
-        if "refitted_layers" in result.details:
-            lines.append(refit_summary(result.details))
-    if verb == "quantize":
-        lines += trial_lines(result.details)
-        if "learning" in result.details:
-            lines.append(learn_summary(result.details["learning"]))
-    if "format" in result.details:
-        lines += format_lines(result.details)[int(verb in ("export", "convert")) :]
-    if "integers" in result.details and verb == "quantize":
-        lines.append(integer_summary(result.details))
-    if "recalibration" in result.details:
-        lines.append(recalibrate_summary(result.details["recalibration"]))
+    return stage_lines(verb, result.details)
+
+
+def stage_lines(stage: str, details: Mapping[str, Any], *, trials: bool = True) -> list[str]:
+    """Lines for the details of one pass; `trials`: with what was tried, too."""
+    lines = [SUMMARIES[stage](details)]
+    if stage == "prune":
+        lines += prune_hints(details)
+        if "refitted_layers" in details:
+            lines.append(refit_summary(details))
+    if stage == "quantize":
+        lines += trial_lines(details) if trials else []
+        if "learning" in details:
+            lines.append(learn_summary(details["learning"]))
+    if "format" in details:
+        lines += format_lines(details)[int(stage in ("export", "convert")) :]
+    if "integers" in details and stage == "quantize":
+        lines.append(integer_summary(details))
+    if "recalibration" in details:
+        lines.append(recalibrate_summary(details["recalibration"]))
     return lines
 
 
