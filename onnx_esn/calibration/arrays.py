@@ -5,7 +5,6 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,8 @@ import numpy.typing as npt
 
 from onnx_esn.errors import ImageSetError
 
+from .archives import check_archive
+from .remote import Location, RemotePath
 from .tensor_spec import TensorSpec, check_shape
 
 Array = npt.NDArray[Any]
@@ -20,21 +21,33 @@ SINGLE_KEY, LABELS_KEY = "x", "y"
 # Values looked at in one go, so that a memory-mapped file is never held whole.
 _CHECK_VALUES = 2**22
 
+# The last two: a single array under the name of an archive, from Python 3.11 on and before it.
+UNREADABLE = (
+    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(TypeError, AttributeError),
+)
 
-def load_arrays(path: Path) -> Array | dict[str, Array]:
+
+def load_arrays(path: Location) -> Array | dict[str, Array]:
     """The array of a ``.npy`` (memory-mapped), or the arrays of a ``.npz`` by name.
 
     Raises:
         ImageSetError: damaged, or holding Python objects.
     """
     try:
+        file = path.fetched() if isinstance(path, RemotePath) else path
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise ImageSetError(f"{path}: is no regular file")
         if path.suffix.lower() == ".npy":
-            array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array: Array = np.load(file, mmap_mode="r", allow_pickle=False)
             return array
         # Opened here, for numpy leaves a damaged archive open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        check_archive(file)
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except FileNotFoundError as error:
+        raise ImageSetError(f"{path}: no such folder or file") from error
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImageSetError(f"{path}: is not a readable {path.suffix} file: {reason}") from error
 

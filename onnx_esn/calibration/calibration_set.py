@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from onnx_esn.errors import ImageSetError, OptionError
 
+from .recipe import Recipe
 from .samples import Samples
 from .tensor_spec import TensorSpec, check_fixed_batches, check_shape
 
@@ -26,6 +27,19 @@ class Batch:
 
     feeds: dict[str, npt.NDArray[Any]]
     count: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How the whole set can be opened again.
+
+    Attributes:
+        place: an absolute path or a URL.
+        recipe: of its images; None for tensors.
+    """
+
+    place: str
+    recipe: Recipe | None
 
 
 class CalibrationSet:
@@ -46,6 +60,7 @@ class CalibrationSet:
         files: Sequence[str] | None = None,
         skipped: Sequence[tuple[str, str]] = (),
         warnings: Sequence[str] = (),
+        origin: Origin | None = None,
         indices: npt.NDArray[np.intp] | None = None,
     ) -> None:
         self.name = name
@@ -54,6 +69,7 @@ class CalibrationSet:
         self.files = None if files is None else tuple(files)
         self.skipped = tuple(skipped)
         self.warnings = tuple(warnings)
+        self.origin = origin
         self._samples = samples
         # The names `samples` uses for the inputs; another model may call the same input otherwise.
         self._sources = tuple(sources or (spec.name for spec in self.inputs))
@@ -131,6 +147,7 @@ class CalibrationSet:
             files=None if self.files is None else [self.files[index] for index in chosen],
             skipped=self.skipped,
             warnings=self.warnings,
+            origin=self.origin,
             indices=self._indices[chosen],
         )
 
@@ -164,8 +181,29 @@ class CalibrationSet:
             files=self.files,
             skipped=self.skipped,
             warnings=self.warnings,
+            origin=self.origin,
             indices=self._indices,
         )
+
+    @property
+    def indices(self) -> npt.NDArray[np.intp]:
+        """Where its samples are in the whole set."""
+        return self._indices
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """For each input, the name under which its samples are kept."""
+        return self._sources
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What `raw` leaves to be done: see `Samples`."""
+        return self._samples.recipe
+
+    def raw(self, size: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """All samples in order, ``size`` at a time, as they are kept: see `Samples`."""
+        for start in range(0, len(self), size):
+            yield self._samples.raw(self._indices[start : start + size].tolist())
 
     def _batches(self, size: int, *, padded: bool) -> Iterator[Batch]:
         for start in range(0, len(self), size):

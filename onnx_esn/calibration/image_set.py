@@ -13,10 +13,11 @@ import numpy.typing as npt
 from onnx_esn.errors import ImageSetError, LabelsError, OptionError
 
 from .arrays import load_arrays, select_arrays
-from .calibration_set import Batch, CalibrationSet
+from .calibration_set import Batch, CalibrationSet, Origin
 from .image_files import IMAGE_SUFFIXES, find_images
 from .labels import Labels, check_labels, load_label_array, load_labels
 from .recipe import Recipe, default_recipe, load_recipe
+from .remote import Location, RemotePath, located
 from .samples import ArraySamples, ImageSamples
 from .tensor_spec import (
     TensorSpec,
@@ -66,12 +67,15 @@ def open_set(
         raise ImageSetError("the model has no inputs to feed")
     check_fixed_batches(inputs)
     if isinstance(source, (str, Path)):
-        path = Path(source).expanduser()
-        if path.is_dir():
+        path = located(source)
+        tensors = path.suffix.lower() in (".npy", ".npz")
+        if isinstance(path, RemotePath) and not tensors:
             return _open_folder(path, inputs, recipe, labels)
-        if not path.exists():
+        if isinstance(path, Path) and path.is_dir():
+            return _open_folder(path, inputs, recipe, labels)
+        if isinstance(path, Path) and not path.exists():
             raise ImageSetError(f"{path}: no such folder or file")
-        if path.suffix.lower() not in (".npy", ".npz"):
+        if not tensors:
             raise ImageSetError(f"{path}: is neither a folder of images nor a .npy or .npz file")
     if recipe is not None:
         raise OptionError(
@@ -83,7 +87,9 @@ def open_set(
             opened.labels = _label_array(labels, opened)
         return opened
     if isinstance(source, (str, Path)):
-        return _open_arrays(load_arrays(path), inputs, labels, path.name, str(path))
+        arrays = _open_arrays(load_arrays(path), inputs, labels, path.name, str(path))
+        arrays.origin = Origin(_again(path), None)
+        return arrays
     if not isinstance(source, (np.ndarray, Mapping)):
         raise ImageSetError(f"a {type(source).__name__} is not a path, an array or arrays by name")
     return _open_arrays(source, inputs, labels, "arrays", "the arrays given")
@@ -105,8 +111,17 @@ def _open_arrays(
     return opened
 
 
+def _again(path: Location) -> str:
+    return path.url if isinstance(path, RemotePath) else str(path.resolve())
+
+
+def _name(folder: Location) -> str:
+    name = folder.name if isinstance(folder, RemotePath) else folder.resolve().name
+    return name or str(folder)
+
+
 def _open_folder(
-    folder: Path,
+    folder: Location,
     inputs: Sequence[TensorSpec],
     recipe: str | Path | Recipe | None,
     labels: LabelSource,
@@ -119,6 +134,8 @@ def _open_folder(
         )
     spec = inputs[0]
     files = find_images(folder)
+    if not files and not folder.exists():
+        raise ImageSetError(f"{folder}: no such folder or file")
     if not files:
         listed = " ".join(sorted(IMAGE_SUFFIXES))
         raise ImageSetError(f"{folder}: holds no images (looked at any depth for {listed})")
@@ -129,23 +146,24 @@ def _open_folder(
     _check_shapes(folder, samples, spec, chosen)
     log.info("%s: %d images, %s", folder, len(samples), chosen.describe())
     return CalibrationSet(
-        folder.resolve().name or str(folder),
+        _name(folder),
         inputs,
         samples,
         labels=_folder_labels(folder, files, samples, labels),
         files=samples.files,
         skipped=samples.skipped,
         warnings=warnings,
+        origin=Origin(_again(folder), chosen),
     )
 
 
 def _choose_recipe(
-    folder: Path, spec: TensorSpec, recipe: str | Path | Recipe | None
+    folder: Location, spec: TensorSpec, recipe: str | Path | Recipe | None
 ) -> tuple[Recipe, list[str]]:
     if isinstance(recipe, Recipe):
         return recipe, []
     if recipe is not None:
-        return load_recipe(Path(recipe).expanduser()), []
+        return load_recipe(recipe), []
     if (folder / RECIPE_FILE).is_file():
         return load_recipe(folder / RECIPE_FILE), []
     taken = default_recipe(spec)
@@ -157,7 +175,7 @@ def _choose_recipe(
     return taken, [warning]
 
 
-def _check_readable(folder: Path, samples: ImageSamples, total: int) -> None:
+def _check_readable(folder: Location, samples: ImageSamples, total: int) -> None:
     bad = len(samples.skipped)
     if not bad or (len(samples) and bad <= MAX_UNREADABLE * total):
         return
@@ -168,7 +186,9 @@ def _check_readable(folder: Path, samples: ImageSamples, total: int) -> None:
     )
 
 
-def _check_shapes(folder: Path, samples: ImageSamples, spec: TensorSpec, recipe: Recipe) -> None:
+def _check_shapes(
+    folder: Location, samples: ImageSamples, spec: TensorSpec, recipe: Recipe
+) -> None:
     for shape, file in samples.shapes.items():
         hint = f" (after the recipe: {recipe.describe()}); correct the recipe's resize, crop, "
         check_shape((1, *shape), spec, str(folder / file), hint + "channels or layout")
@@ -181,15 +201,17 @@ def _check_shapes(folder: Path, samples: ImageSamples, spec: TensorSpec, recipe:
 
 
 def _folder_labels(
-    folder: Path, files: Sequence[str], samples: ImageSamples, labels: LabelSource
+    folder: Location, files: Sequence[str], samples: ImageSamples, labels: LabelSource
 ) -> Labels | None:
     if labels is None:
         if not (folder / LABELS_FILE).is_file():
             return None
-        labels = folder / LABELS_FILE
-    if isinstance(labels, (str, Path)) and Path(labels).suffix.lower() != ".npy":
+        return load_labels(
+            folder / LABELS_FILE, samples.files, [file for file, _ in samples.skipped]
+        )
+    if isinstance(labels, (str, Path)) and _label_file(labels).suffix.lower() != ".npy":
         skipped = [file for file, _ in samples.skipped]
-        return load_labels(Path(labels).expanduser(), samples.files, skipped)
+        return load_labels(_label_file(labels), samples.files, skipped)
     array = load_label_array(labels)
     if len(samples.skipped) and array.shape[:1] == (len(files),):
         readable = set(samples.files)
@@ -197,9 +219,16 @@ def _folder_labels(
     return check_labels(array, len(samples), str(folder))
 
 
+def _label_file(labels: str | Path) -> Location:
+    try:
+        return located(labels)
+    except ImageSetError as error:
+        raise LabelsError(str(error)) from error
+
+
 def _label_array(labels: str | Path | npt.NDArray[Any], opened: CalibrationSet) -> Labels:
-    if isinstance(labels, (str, Path)) and Path(labels).suffix.lower() != ".npy":
-        path = Path(labels).expanduser()
+    if isinstance(labels, (str, Path)) and _label_file(labels).suffix.lower() != ".npy":
+        path = _label_file(labels)
         if opened.files is None:
             raise LabelsError(
                 f"{path}: tensors have no file names; give their labels as .npy or as 'y'"

@@ -7,8 +7,10 @@ rounded); 32-bit integer and floating-point pixels refused, for nobody can know 
 
 from __future__ import annotations
 
+import io
 import threading
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +23,7 @@ from onnx_esn.errors import ImageSetError
 
 from .image_files import find_images
 from .recipe import Recipe
+from .remote import Location, RemotePath, located
 
 __all__ = ["UnreadableImageError", "decode_image", "find_images", "load_pixels", "normalize"]
 
@@ -71,9 +74,12 @@ class _QuietPillow:
 
 
 _quiet = _QuietPillow()
+# Several threads decode; each of these pictures takes up to a gigabyte on the way.
+_LARGE = 1 << 24  # pixels
+_one_by_one = threading.Lock()
 
 
-def decode_image(path: str | Path, recipe: Recipe) -> npt.NDArray[np.float32]:
+def decode_image(path: str | Location, recipe: Recipe) -> npt.NDArray[np.float32]:
     """The image as the recipe wants it: float32, ``C x H x W`` or ``H x W x C`` by its layout.
 
     Raises:
@@ -84,7 +90,7 @@ def decode_image(path: str | Path, recipe: Recipe) -> npt.NDArray[np.float32]:
     return values
 
 
-def load_pixels(path: str | Path, recipe: Recipe) -> npt.NDArray[Any]:
+def load_pixels(path: str | Location, recipe: Recipe) -> npt.NDArray[Any]:
     """Everything of the recipe but its arithmetic: resized, cropped ``H x W x C``, 0..255.
 
     uint8, or float32 where the file has 16 bits per sample.
@@ -92,26 +98,38 @@ def load_pixels(path: str | Path, recipe: Recipe) -> npt.NDArray[Any]:
     Raises:
         UnreadableImageError: see `decode_image`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UnreadableImageError("missing, or not a regular file")
+    file = _file(located(path))
     try:
-        with _quiet, Image.open(path, formats=_FORMATS) as image:
+        with _quiet, Image.open(file, formats=_FORMATS) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise UnreadableImageError(
                     f"{image.width} x {image.height} pixels are over the limit of {limit}"
                 )
-            image.seek(0)
-            image.load()
-            upright = _upright(image)
-            # Older Pillow opens 16-bit PNG in its 32-bit mode.
-            wide = image.mode == "I" and image.format == "PNG"
-            return _geometry(_colours(upright, recipe, wide), recipe)
+            alone = _one_by_one if image.width * image.height > _LARGE else nullcontext()
+            with alone:
+                image.seek(0)
+                image.load()
+                upright = _upright(image)
+                # Older Pillow opens 16-bit PNG in its 32-bit mode.
+                wide = image.mode == "I" and image.format == "PNG"
+                return _geometry(_colours(upright, recipe, wide), recipe)
     except UnreadableImageError:
         raise
     except Exception as error:  # a damaged file can make Pillow raise nearly anything
         raise UnreadableImageError(_reason(error)) from error
+
+
+def _file(path: Location) -> Path | io.BytesIO:
+    """What Pillow opens."""
+    if isinstance(path, RemotePath):
+        try:
+            return io.BytesIO(path.read_bytes())
+        except FileNotFoundError as error:
+            raise UnreadableImageError("missing, or not a regular file") from error
+    if not path.is_file():
+        raise UnreadableImageError("missing, or not a regular file")
+    return path
 
 
 def normalize(pixels: npt.NDArray[Any], recipe: Recipe) -> npt.NDArray[np.float32]:

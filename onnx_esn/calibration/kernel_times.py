@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+
+from onnx_esn.temporary import new_folder
 
 from .session import Session
 
@@ -55,7 +56,7 @@ class KernelClock:
     """
 
     def __init__(self, model: onnx.ModelProto, threads: int | None = 1) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="onnx-esn-"))
+        self._folder = new_folder()
         try:
             self._session = Session(model, threads=threads, trace=self._folder / "trace")
         except BaseException:

@@ -13,12 +13,13 @@ import numpy.typing as npt
 from onnx_esn.errors import ImageSetError, LabelsError
 
 from .arrays import load_arrays
+from .remote import Location, located
 
 Labels = npt.NDArray[np.int64]
 COLUMNS = ("file", "label")
 
 
-def load_labels(path: str | Path, files: Sequence[str], skipped: Sequence[str] = ()) -> Labels:
+def load_labels(path: str | Location, files: Sequence[str], skipped: Sequence[str] = ()) -> Labels:
     """The label of each of ``files``, in their order: int64, shape ``(len(files),)``.
 
     Args:
@@ -31,7 +32,7 @@ def load_labels(path: str | Path, files: Sequence[str], skipped: Sequence[str] =
         LabelsError: with the line number: an unknown or ambiguous file, a second label for one
             file, a label that is not a whole number from 0; or files left without a label.
     """
-    path = Path(path)
+    path = located(path)
     names = [*files, *skipped]
     exact = {name: index for index, name in enumerate(names)}
     by_base: dict[str, list[int]] = {}
@@ -63,7 +64,7 @@ def load_label_array(source: str | Path | npt.NDArray[Any]) -> npt.NDArray[Any]:
     if not isinstance(source, (str, Path)):
         return np.asarray(source)
     try:
-        return np.asarray(load_arrays(Path(source).expanduser()))
+        return np.asarray(load_arrays(located(source)))
     except ImageSetError as error:
         raise LabelsError(str(error)) from error
 
@@ -90,7 +91,7 @@ def check_labels(values: npt.ArrayLike, count: int, origin: str) -> Labels:
     return array.astype(np.int64)
 
 
-def _rows(path: Path) -> list[tuple[int, str, str]]:
+def _rows(path: Location) -> list[tuple[int, str, str]]:
     rows = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -143,6 +144,7 @@ def _ends_alike(left: tuple[str, ...], right: tuple[str, ...]) -> bool:
 
 
 def _parse(text: str, where: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > np.iinfo(np.int64).max:
-        raise LabelsError(f"{where}: label '{text}' is not a whole number from 0")
+    digits = text.isascii() and text.isdigit() and len(text) < 20  # of int64
+    if not digits or int(text) > np.iinfo(np.int64).max:
+        raise LabelsError(f"{where}: label '{text[:80]}' is not a whole number from 0")
     return int(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from onnx_esn.errors import InferenceError
 
 from .calibration_set import CalibrationSet
+from .not_finite import first_not_finite
 from .prefetch import prefetch
 from .session import Session
 
@@ -27,10 +28,12 @@ def iterate_outputs(
     progress: Progress | None = None,
     *,
     with_feeds: bool = False,
+    first: int = 0,
 ) -> Iterator[Outputs]:
     """The outputs of each batch, and its feeds if wanted, without the padding of a fixed batch.
 
-    The next batch is decoded while the model runs. ``progress(done, total)`` counts samples.
+    The next batch is decoded while the model runs. ``progress(done, total)`` counts samples;
+    ``first`` is the number that messages give to the first one.
 
     Raises:
         InferenceError: the run fails, or an output holds a NaN or an infinity (named, with the
@@ -50,7 +53,7 @@ def iterate_outputs(
                     name: _trim(name, value, batch.count, size) for name, value in outputs.items()
                 }
             for name, value in outputs.items():
-                _check_finite(name, value, done, session.name)
+                _check_finite(name, value, first + done, session, batch.feeds)
             done += batch.count
             yield outputs
             if progress is not None:
@@ -93,12 +96,22 @@ def _trim(name: str, value: npt.NDArray[Any], count: int, size: int) -> npt.NDAr
     return value[: len(value) // size * count]
 
 
-def _check_finite(name: str, value: npt.NDArray[Any], done: int, model: str) -> None:
+def _check_finite(
+    name: str,
+    value: npt.NDArray[Any],
+    done: int,
+    session: Session,
+    feeds: Mapping[str, npt.NDArray[Any]],
+) -> None:
     if value.dtype.kind != "f" or np.isfinite(value).all():
         return
-    what = "NaN" if np.isnan(value).any() else "an infinity"
+    nan = bool(np.isnan(value).any())
     where = "" if value.ndim == 0 else f" from sample {done + _first_bad(value)}"
-    raise InferenceError(f"tensor '{name}' of {model} holds {what}{where}")
+    first = None if session.source is None else first_not_finite(session.source, feeds, nan)
+    raise InferenceError(
+        f"tensor '{name}' of {session.name} holds {'NaN' if nan else 'an infinity'}{where}"
+        + (f"; the first that does is made by {first}" if first else "")
+    )
 
 
 def _first_bad(value: npt.NDArray[Any]) -> int:

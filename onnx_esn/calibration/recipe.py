@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import math
 import sys
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from onnx_esn.errors import ImageSetError, RecipeError
 
+from .remote import Location, located
 from .tensor_spec import TensorSpec
 
 if sys.version_info >= (3, 11):
@@ -28,6 +27,8 @@ CHOICES = {
 }
 # Where a model leaves height and width open, this many pixels.
 OPEN_SIZE = 224
+# Pixels are float32, in which less is 0 and more is infinite.
+_LEAST, _MOST = 1.2e-38, 3.4e38
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -61,17 +62,18 @@ class Recipe:
     def __post_init__(self) -> None:
         for key, allowed in CHOICES.items():
             _check_choice(key, getattr(self, key), allowed)
+        scale = _number("scale", self.scale)
+        std = _numbers("std", self.std, self.channel_count)
         checked = {
             "resize": _size("resize", self.resize),
             "crop": _size("crop", self.crop),
-            "scale": _number("scale", self.scale),
+            "scale": scale,
             "mean": _numbers("mean", self.mean, self.channel_count),
-            "std": _numbers("std", self.std, self.channel_count),
+            "std": std,
         }
-        if checked["scale"] == 0:
+        if abs(scale) < _LEAST:
             raise RecipeError("scale = 0 turns every image into a constant; it must not be 0")
-        std = checked["std"]
-        if 0 in (std if isinstance(std, tuple) else (std,)):
+        if any(abs(x) < _LEAST for x in (std if isinstance(std, tuple) else (std,))):
             raise RecipeError("std holds a 0, which would divide by zero; it must not be 0")
         for key, value in checked.items():
             object.__setattr__(self, key, value)
@@ -96,18 +98,18 @@ class Recipe:
         return ", ".join(steps)
 
 
-def load_recipe(path: str | Path) -> Recipe:
+def load_recipe(path: str | Location) -> Recipe:
     """Read a ``recipe.toml``; keys left out take the defaults of `Recipe`.
 
     Raises:
         RecipeError: naming the file, the key and the allowed values.
     """
-    path = Path(path)
+    path = located(path)
     try:
         entries: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # the latter: lists in lists without end
         raise RecipeError(f"{path}: is not valid TOML: {error}") from error
     known = [field.name for field in fields(Recipe)]
     for key in entries:
@@ -169,9 +171,14 @@ def _unfit(spec: TensorSpec, why: str) -> ImageSetError:
     )
 
 
+def _text(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
 def _check_choice(key: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise RecipeError(f"{key} = {value!r} is not one of {', '.join(allowed)}")
+        raise RecipeError(f"{key} = {_text(value)} is not one of {', '.join(allowed)}")
 
 
 def _size(key: str, value: object) -> Size:
@@ -182,14 +189,14 @@ def _size(key: str, value: object) -> Size:
         isinstance(value, (list, tuple)) and len(value) != 2
     ):
         raise RecipeError(
-            f"{key} = {value!r} must be a positive whole number of pixels or [height, width]"
+            f"{key} = {_text(value)} must be a positive whole number of pixels or [height, width]"
         )
     return (int(sides[0]), int(sides[1])) if len(sides) == 2 else int(sides[0])
 
 
 def _number(key: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise RecipeError(f"{key} = {value!r} must be a finite number")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MOST:
+        raise RecipeError(f"{key} = {_text(value)} must be a finite number")
     return float(value)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 import shutil
-import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import onnx
 
 from onnx_esn.errors import InferenceError, ModelError
 from onnx_esn.outside import any_outside, as_in_folder, brought_inside, common_folder, is_outside
+from onnx_esn.temporary import new_folder, writing_temporary
 
 from .exposure import expose
 from .tensor_spec import TensorSpec, input_specs
@@ -27,6 +27,7 @@ __all__ = ["Session", "input_specs"]
 PROTO_LIMIT = 2**31 - 1
 # Its errors are raised, so its own copy of them on stderr would only repeat them.
 _FATAL_ONLY = 4
+_SMALL = 1 << 26
 
 
 class Session:
@@ -82,6 +83,10 @@ class Session:
             options.add_session_config_entry("session.use_env_allocators", "1")
         self.name = _name(model)
         payload, folder = self._payload(model, outputs)
+        # To say where a NaN comes from; a large one is not held for that.
+        small = isinstance(payload, bytes) and len(payload) < _SMALL
+        self.source = model if small or not isinstance(model, onnx.ModelProto) else None
+        """What was given, whole, where it is a path or small."""
         if folder is not None:
             options.add_session_config_entry(
                 "session.model_external_initializers_file_folder_path", str(folder)
@@ -157,13 +162,14 @@ class Session:
                 return payload, place
         except Exception:  # which one depends on protobuf's version; saving will tell
             pass
-        folder = Path(tempfile.mkdtemp(prefix="onnx-esn-"))
+        folder = new_folder()
         # onnxruntime may map the file into memory: it must live as long as the session.
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         path = folder / "model.onnx"
         # Saving moves the weights out of the model it is given, so it gets a copy.
         copy = expose(model, [value.name for value in model.graph.output])
-        onnx.save_model(copy, path, save_as_external_data=True, location="weights.bin")
+        with writing_temporary():
+            onnx.save_model(copy, path, save_as_external_data=True, location="weights.bin")
         return str(path), None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from onnx_esn.errors import OutputError
+from onnx_esn.temporary import new_folder
 
 from .tensor_spec import TensorSpec
 
@@ -35,7 +37,7 @@ class TensorStore:
         self._reserve = disk_reserve
         self._arrays: dict[tuple[int, str], npt.NDArray[Any] | Path] = {}
         self._specs: dict[str, TensorSpec] = {}
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self._written = 0
         self.spilled = 0
         """Bytes written to files so far."""
@@ -85,7 +87,7 @@ class TensorStore:
     ) -> None:
         self._arrays.clear()
         if self._folder is not None:
-            self._folder.cleanup()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _place(self, value: Any) -> npt.NDArray[Any] | Path | None:
         if not isinstance(value, np.ndarray) or value.dtype.hasobject:
@@ -100,14 +102,14 @@ class TensorStore:
             return None
         try:
             if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="onnx-esn-")
-                log.info("tensors beyond the memory limit go to %s", self._folder.name)
-            if shutil.disk_usage(self._folder.name).free - value.nbytes < self._reserve:
+                self._folder = new_folder()
+                log.info("tensors beyond the memory limit go to %s", self._folder)
+            if shutil.disk_usage(self._folder).free - value.nbytes < self._reserve:
                 return None
-            path = Path(self._folder.name) / f"{self._written}.npy"
+            path = self._folder / f"{self._written}.npy"
             self._written += 1
             np.save(path, value)
-        except OSError as error:  # the disk is full, or there is no temporary folder
+        except (OSError, OutputError) as error:  # the disk is full, or there is no temporary folder
             log.info("no room for temporary files: %s", error)
             return None
         self.spilled += value.nbytes

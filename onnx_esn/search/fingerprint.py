@@ -8,34 +8,16 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-import numpy as np
 import onnx
 
-from onnx_esn.calibration import CalibrationSet
+from onnx_esn.calibration.set_fingerprint import fingerprint_set
 
-_BATCH = 64
+__all__ = ["fingerprint_model", "fingerprint_options", "fingerprint_set"]
 
 
 def fingerprint_model(model: onnx.ModelProto) -> str:
     """A hash of the whole model, weights included."""
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
-
-
-def fingerprint_set(images: CalibrationSet) -> str:
-    """A hash of every sample as the model gets it, and of the labels.
-
-    It covers the images, their order and the recipe, and does not depend on where the files are.
-    """
-    digest = hashlib.sha256()
-    for batch in images.batches(_BATCH):
-        for name in sorted(batch.feeds):
-            samples = batch.feeds[name][: batch.count]
-            digest.update(f"{name} {samples.dtype} {samples.shape[1:]}".encode())
-            digest.update(np.ascontiguousarray(samples).data)
-    if images.labels is not None:
-        digest.update(b"labels")
-        digest.update(np.ascontiguousarray(images.labels).data)
-    return digest.hexdigest()
 
 
 def fingerprint_options(model: str, images: str, options: Mapping[str, Any]) -> str:

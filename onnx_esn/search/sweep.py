@@ -17,11 +17,13 @@ from onnx_esn.graph.model_file import load_model
 from onnx_esn.graph.model_source import ModelSource, plain_source
 from onnx_esn.passes.esn_metrics import measure_esn
 from onnx_esn.pipeline import compress as compress_model
+from onnx_esn.targets import claimed, clean_folder
 
+from .computing import Compress, Computer
 from .fingerprint import fingerprint_model, fingerprint_set
 from .methods import BITS, DEFAULT, RATIOS, TARGETS, check_methods, grid_jobs, method_jobs
 from .point import Point
-from .runner import Compress, Runner
+from .runner import Here, Place, Runner
 from .sweep_result import SweepResult
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ def sweep(
     latency: bool = False,
     save_models: bool = False,
     options: Mapping[str, Any] | None = None,
+    scheduler: str | None = None,
     progress: Progress | None = None,
     compress: Compress = compress_model,
 ) -> SweepResult:
@@ -88,6 +91,8 @@ def sweep(
         latency: measure latency as well; its noise makes results differ between runs.
         save_models: also write each model into ``out_dir/models``.
         options: more options for ``compress``, by name.
+        scheduler: address of a Dask scheduler whose workers compute the points, such as
+            ``tcp://10.0.0.1:8786``; None: this process does. The results have the same bytes.
         progress: called with the points done and their total.
         compress: the function that compresses.
 
@@ -95,9 +100,16 @@ def sweep(
         OptionError: nothing to sweep, something impossible, or both a grid and methods.
         BudgetError: the cost of the model is not known, so no target speaks of it.
         ModelError, ImageSetError, RecipeError, LabelsError: what came in is wrong.
-        OutputError: ``out_dir`` cannot be written.
-        OperationError: not one point could be computed; the files are written all the same.
+        OutputError: ``out_dir`` cannot be written, or another run is writing it.
+        OperationError: not one point could be computed; the files are written all the same. Or
+            the scheduler cannot be reached, or its workers cannot give the same bytes.
     """
+    if scheduler is not None and latency:
+        raise OptionError("latency speaks of one machine: leave it out with a scheduler")
+    if scheduler is not None:
+        from onnx_esn.cluster.connection import knock
+
+        knock(scheduler)  # before the images are read, which may take long
     grid = ratios is not None or bits is not None
     more = dict(options or {})
     if grid:
@@ -129,28 +141,34 @@ def sweep(
     folder = Path(out_dir)
     _make_folders(folder, save_models)
     runner = Runner(
-        loaded,
-        opened,
-        sets,
         (fingerprint_model(loaded), "+".join(prints)),
         {**more, "batch_size": batch_size, "latency": latency},
-        before,
         folder,
         save_models,
-        compress,
     )
-    points: list[Point] = []
-    for done, job in enumerate(jobs):
-        if progress is not None:
-            progress(done, len(jobs))
-        try:
-            points.append(runner.run(job))
-        except KeyboardInterrupt:
-            left = len(jobs) - done
-            log.warning("stopped with %d of %d points left; run again to go on", left, len(jobs))
-            raise
+    computer = Computer(loaded, opened, sets, before, compress)
+    place: Place = Here(computer)
+    if scheduler is not None:
+        from .elsewhere import Elsewhere
+
+        place = Elsewhere(scheduler, computer, [runner.hashes[0], *prints], save_models)
+    points: list[Point] = [job.point for job in jobs]
+    done = 0
     if progress is not None:
-        progress(len(jobs), len(jobs))
+        progress(0, len(jobs))
+    try:
+        with claimed(folder):
+            for part in ("points", "models"):  # a run that was killed may have left something there
+                clean_folder(folder / part)
+            for number, point in runner.run(jobs, place):
+                points[number] = point
+                done += 1
+                if progress is not None:
+                    progress(done, len(jobs))
+    except KeyboardInterrupt:
+        left = len(jobs) - done
+        log.warning("stopped with %d of %d points left; run again to go on", left, len(jobs))
+        raise
     name = loaded.graph.name or "model" if isinstance(model, onnx.ModelProto) else Path(model).name
     swept = SweepResult(name, tuple(points), runner.baseline, runner.computed)
     swept.write(folder)

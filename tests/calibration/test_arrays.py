@@ -172,5 +172,5 @@ def test_labels_from_an_array_or_a_file(tmp_path):
         assert open_set(X, [SPEC], labels=labels).labels.tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(LabelsError, match="5 samples need"):
         open_set({"x": X, "y": np.arange(4)}, [SPEC])
-    with pytest.raises(LabelsError, match="is not a readable"):
+    with pytest.raises(LabelsError, match="no such folder or file"):
         open_set(X, [SPEC], labels=tmp_path / "none.npy")

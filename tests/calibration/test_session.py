@@ -119,7 +119,7 @@ def test_external_data_beside_the_file(tmp_path, outputs):
 @pytest.mark.parametrize("outputs", [None, ["r"]])
 def test_models_too_large_for_a_message_go_through_a_file(tmp_path, monkeypatch, outputs):
     monkeypatch.setattr(session_module, "PROTO_LIMIT", 10)
-    monkeypatch.setattr(session_module.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("onnx_esn.temporary.process_folder", lambda: tmp_path)
     model = conv_model()
     before = model.SerializeToString()
     session = Session(model, outputs=outputs)

@@ -122,7 +122,7 @@ def test_does_not_depend_on_the_batch_size(build):
 def test_memory_limit_changes_only_the_way(reserve, rerun, monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(kept, "RERUN", rerun)
     monkeypatch.setattr(kept, "GROWTH", 0.0)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("onnx_esn.temporary.process_folder", lambda: tmp_path)
     caplog.set_level(logging.DEBUG, "onnx_esn.calibration.staged")
     for build in (residual, shape_arithmetic):
         model = build()
@@ -301,7 +301,7 @@ def test_fast_moments_are_the_slow_ones(shape):
 
 
 def test_store_is_all_or_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("onnx_esn.temporary.process_folder", lambda: tmp_path)
     a, b = np.zeros(10, np.float32), np.ones((2, 3), np.float32)
     with TensorStore(60, None) as store:
         assert not store.put(0, {"a": a, "b": b})

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from onnx_esn.calibration import CalibrationSet, input_specs
-from onnx_esn.errors import VerificationError
 from onnx_esn.graph.constants import Constants
-from onnx_esn.numerics.cross_moments import CrossMoments, cross_moments, no_moments
+from onnx_esn.numerics.cross_moments import CrossMoments
 from onnx_esn.passes.layerwise.following import follow, rows_per_sample
 from onnx_esn.passes.layerwise.geometry import Geometry
-from onnx_esn.passes.layerwise.sampling import Taken, Visit, Wanted, sample_layers
+from onnx_esn.passes.layerwise.sampling import Taken, Wanted
+from onnx_esn.passes.layerwise.shards import ShardTask, cut, one_by_one, total
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.layerwise.targets import find_streams
-
-Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)
@@ -78,27 +76,29 @@ def observe(
         if name in streams and streams[name].total in made:
             tensors.append(streams[name].total)
         wanted[name] = Wanted(geometry, rows[name], tuple(tensors))
-    sums: dict[str, list[CrossMoments]] = {}
-
-    def add(name: str, x: Array, half: int) -> None:
-        if not np.isfinite(x).all():
-            raise VerificationError(f"{name}: its inputs are not finite (NaN or infinity)")
-        G, n, d = x.shape
-        mine = sums.setdefault(name, [no_moments(G, 0, d), no_moments(G, 0, d)])
-        merged = mine[half].merge(cross_moments(x, np.zeros((G, n, 0), x.dtype)))
-        # Those of all layers are held at once: d² numbers each.
-        mine[half] = replace(merged, xx=merged.xx.astype(np.float32))
-
-    visit: Visit | None = add if inputs else None
-    taken = sample_layers(
+    known, key = options.known, None
+    if known is not None:
+        how = (inputs, options.seed, options.batch_size, options.per_weight, options.streams)
+        key = known.key(model, images, list(layers), *how)
+        if key is not None and (found := known.get(key)) is not None:
+            return Observation(layers, *found)
+    task = ShardTask(
         model,
         wanted,
-        images.for_inputs(input_specs(model)),
         seed=options.seed,
         batch_size=options.batch_size,
         threads=options.threads,
-        visit=visit,
-        progress=options.report("reference"),
+        inputs=inputs,
     )
-    halves = {name: (sums[name][0], sums[name][1]) for name in taken if name in sums}
+    images = images.for_inputs(input_specs(model))
+    shards = cut(images, wanted, inputs=inputs)
+    if options.spread is not None and len(shards) > 1:
+        parts = options.spread(task, images, shards)
+    else:
+        parts = one_by_one(task, images, shards, options.report("reference"))
+    sums = total(parts)
+    taken = sums.taken
+    halves = {name: (mine[0], mine[1]) for name, mine in sums.halves.items()}
+    if known is not None and key is not None:
+        known.put(key, (taken, halves))
     return Observation(layers, taken, halves)

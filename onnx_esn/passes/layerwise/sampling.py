@@ -79,40 +79,90 @@ def sample_layers(
     Raises:
         InferenceError: the model does not run, or makes NaN or infinity.
     """
-    names = {name for w in wanted.values() for name in w.tensors}
-    if visit is not None:
-        names |= {w.geometry.data for w in wanted.values()}
-    fed = {spec.name for spec in images.inputs}
-    session = Session(model, outputs=sorted(names - fed), threads=threads)
-    images = images.for_inputs(session.inputs)
-    if images.fixed_batch is None:
-        one = session.run(next(images.take(1).batches(1)).feeds)
-        sample = sum(getattr(value, "nbytes", 0) for value in one.values())
-        batch_size = max(1, min(batch_size, _MEMORY // max(sample, 1)))
-    taken: dict[str, Taken] = {}
-    missing: set[str] = set()
-    done = 0
-    for tensors in iterate_outputs(session, images, batch_size, with_feeds=True):
-        size = min(images.fixed_batch or batch_size, len(images) - done)
-        for name, want in wanted.items():
-            entry = _entry(want, tensors, size, taken.get(name))
-            if entry is None:
-                missing.add(name)
-                continue
-            taken[name] = entry
-            positions = area(entry.places)
-            at = [choose_positions(seed, done + i, positions, want.rows) for i in range(size)]
-            entry.at.extend(at)
-            for tensor, rows in entry.outputs.items():
-                for i in range(size):
-                    found = want.geometry.outputs_at(tensors[tensor], size, i, at[i])
-                    rows.append(np.ascontiguousarray(found))
-            if visit is not None:
-                _show(visit, name, want.geometry, tensors, size, entry.places, at, done)
-        done += size
-        if progress is not None:
-            progress(done, len(images))
+    sampler = LayerSampler(
+        model, wanted, images, batch_size=batch_size, threads=threads, inputs=visit is not None
+    )
+    taken, missing = sampler.run(images, seed=seed, visit=visit, progress=progress)
     return {name: entry for name, entry in taken.items() if name not in missing}
+
+
+class LayerSampler:
+    """A model loaded to be sampled, for one part of a set after the other.
+
+    Args:
+        model, wanted, batch_size, threads: see `sample_layers`.
+        images: some of the samples.
+        inputs: whether the inputs are wanted too.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        wanted: Mapping[str, Wanted],
+        images: CalibrationSet,
+        *,
+        batch_size: int,
+        threads: int | None,
+        inputs: bool,
+    ) -> None:
+        names = {name for w in wanted.values() for name in w.tensors}
+        if inputs:
+            names |= {w.geometry.data for w in wanted.values()}
+        fed = {spec.name for spec in images.inputs}
+        self._wanted = wanted
+        self._session = Session(model, outputs=sorted(names - fed), threads=threads)
+        images = images.for_inputs(self._session.inputs)
+        if images.fixed_batch is None:
+            one = self._session.run(next(images.take(1).batches(1)).feeds)
+            sample = sum(getattr(value, "nbytes", 0) for value in one.values())
+            batch_size = max(1, min(batch_size, _MEMORY // max(sample, 1)))
+        self._batch_size = batch_size
+
+    def run(
+        self,
+        images: CalibrationSet,
+        *,
+        seed: int,
+        first: int = 0,
+        visit: Visit | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[dict[str, Taken], set[str]]:
+        """Samples by layer name, and the layers whose tensors do not follow the batch.
+
+        Args:
+            images: a part of the set that is in a row.
+            seed, visit, progress: see `sample_layers`.
+            first: number of its first sample in the whole set.
+        """
+        images = images.for_inputs(self._session.inputs)
+        taken: dict[str, Taken] = {}
+        missing: set[str] = set()
+        done = 0
+        batches = iterate_outputs(
+            self._session, images, self._batch_size, with_feeds=True, first=first
+        )
+        for tensors in batches:
+            size = min(images.fixed_batch or self._batch_size, len(images) - done)
+            number = first + done
+            for name, want in self._wanted.items():
+                entry = _entry(want, tensors, size, taken.get(name))
+                if entry is None:
+                    missing.add(name)
+                    continue
+                taken[name] = entry
+                positions = area(entry.places)
+                at = [choose_positions(seed, number + i, positions, want.rows) for i in range(size)]
+                entry.at.extend(at)
+                for tensor, rows in entry.outputs.items():
+                    for i in range(size):
+                        found = want.geometry.outputs_at(tensors[tensor], size, i, at[i])
+                        rows.append(np.ascontiguousarray(found))
+                if visit is not None:
+                    _show(visit, name, want.geometry, tensors, size, entry.places, at, number)
+            done += size
+            if progress is not None:
+                progress(done, len(images))
+        return taken, missing
 
 
 def _entry(

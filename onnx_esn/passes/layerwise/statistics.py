@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from onnx_esn.calibration.staged import MEMORY_LIMIT
 from onnx_esn.graph.layers import Layer
 from onnx_esn.numerics.cross_moments import CrossMoments
 from onnx_esn.numerics.midrise import Floats
+from onnx_esn.passes.layerwise.known import Known
 
 # Samples of a layer, for each weight of a filter.
 PER_WEIGHT = 32
@@ -32,7 +34,7 @@ class LayerStatistics:
 
     @property
     def moments(self) -> CrossMoments:
-        """Of all images."""
+        """Of all images; made anew, as it takes as much memory as one of the halves."""
         return self.halves[0].merge(self.halves[1])
 
 
@@ -43,10 +45,12 @@ class Solution:
     Attributes:
         weights: gives W; those of a large layer may wait in a file.
         shift: (M,) added to the outputs.
+        damped: whether the moments of its inputs were singular.
     """
 
     weights: Callable[[], Floats]
     shift: Floats
+    damped: bool = False
 
     @property
     def W(self) -> Floats:  # noqa: N802
@@ -68,6 +72,8 @@ class WalkOptions:
         memory_limit: bytes of tensors kept between stages.
         threads: threads for one operator.
         streams: whether layers in front of a residual sum mend what the stream brings.
+        known: observations of the input model, where they are shared (`observe`).
+        spread: sums shards of images elsewhere (`observe`); None: here.
         progress: called with ("reference" or "layers", how much, of how much).
     """
 
@@ -77,6 +83,8 @@ class WalkOptions:
     memory_limit: int = MEMORY_LIMIT
     threads: int | None = None
     streams: bool = True
+    known: Known | None = None
+    spread: Callable[..., Iterator[Any]] | None = None
     progress: Callable[[str, int, int], None] | None = None
 
     def report(self, what: str) -> Callable[[int, int], None] | None:

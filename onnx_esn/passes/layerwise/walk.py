@@ -12,6 +12,7 @@ has learned on the other.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -40,6 +41,8 @@ from onnx_esn.passes.layerwise.targets import find_streams
 from onnx_esn.passes.layerwise.working_copy import Slot, with_own_weights
 from onnx_esn.passes.norm_pairing import kept_channels
 from onnx_esn.shelf import Shelved
+
+log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
@@ -184,10 +187,9 @@ class _Walk:
             at = [taken.at[s] if s % 2 == parity else NOWHERE for s in samples]
             x = geometry.inputs_at(value, span.size, taken.places, at)
             y = np.concatenate([self._wanted(name, s) for s in chosen])
-            new = cross_moments(x, _grouped(y, geometry.layer.groups))
             sums = self.sums.setdefault(name, [None, None])
-            old = sums[parity]
-            sums[parity] = new if old is None else old.merge(new)
+            y = _grouped(y, geometry.layer.groups)
+            sums[parity] = cross_moments(x, y, sums[parity])
 
     def _wanted(self, name: str, sample: int) -> Array:
         """Wanted outputs (n, M) of one sample."""
@@ -218,7 +220,13 @@ class _Walk:
         shift = moments.y_mean - np.einsum("gmd,gd->gm", new, moments.x_mean)
         shift = shift.reshape(-1) - slot.b
         self.streams.pop(name, None)
-        self.solutions[name] = Solution(Shelved(new, outside=self.lean), shift)
+        if moments.singular:
+            log.info(
+                "%s: the moments of its %d inputs are singular on %d positions; damped",
+                name, W.shape[2], moments.count,
+            )  # fmt: skip
+        solved = Shelved(new, outside=self.lean)
+        self.solutions[name] = Solution(solved, shift, moments.singular)
         return slot.values(layer, new.reshape(rows.shape), shift)
 
 

@@ -1,0 +1,1 @@
+"""Work on the workers of a Dask cluster; only `connection` imports dask."""
