@@ -25,7 +25,7 @@ _WIDTHS = (16, 32, 64, 128)
 _CLASSES = 10
 
 
-def resnet(depth: int, seed: int) -> onnx.ModelProto:
+def resnet(depth: int, seed: int, widths: tuple[int, int, int, int] = _WIDTHS) -> onnx.ModelProto:
     """A ResNet of `depth` layers in four stages of basic blocks, BatchNorm kept."""
     rng = np.random.default_rng(seed)
     nodes, tensors = [], []
@@ -52,9 +52,9 @@ def resnet(depth: int, seed: int) -> onnx.ModelProto:
         nodes.append(helper.make_node(kind, inputs, [f"{name}_out"], name))
         return f"{name}_out"
 
-    x, c = op("Relu", conv_bn("x", "stem", 3, _WIDTHS[0], 3, 1), name="stem_relu"), _WIDTHS[0]
-    blocks = np.diff(np.linspace(0, (depth - 2) // 2, len(_WIDTHS) + 1).round().astype(int))
-    for stage, (m, count) in enumerate(zip(_WIDTHS, blocks, strict=True)):
+    x, c = op("Relu", conv_bn("x", "stem", 3, widths[0], 3, 1), name="stem_relu"), widths[0]
+    blocks = np.diff(np.linspace(0, (depth - 2) // 2, len(widths) + 1).round().astype(int))
+    for stage, (m, count) in enumerate(zip(widths, blocks, strict=True)):
         for b in range(count):
             name, stride = f"s{stage}b{b}", 2 if stage and not b else 1
             y = op("Relu", conv_bn(x, f"{name}a", c, m, 3, stride), name=f"{name}_relu")

@@ -54,11 +54,10 @@ How to read it:
   selected. Where outputs differ more than that, the tensors that the first selections read are
   compared instead, and the totals say how often.
 - Errors are judged, and times taken, without `--absorb`, which changes biases on purpose.
-- **Memory** is the most that is resident while `onnx.load` and `Prune` do their work, and while the
-  command does (which also checks the model, has onnxruntime load the result, and writes it), both
-  with their defaults, over what the process holds after the same was done to a tiny graph: imports,
-  and the pages of code that a first use brings in, are the program's, not the model's. It is given
-  for files over {large} MB.
+- **Memory** is the most that is resident while `onnx.load` and `Prune` do their work, over what the
+  process holds after the same was done to a tiny graph: imports, and the pages of code that a first
+  use brings in, are the program's, not the model's. It is given for files over {large} MB. The
+  command leaves weights outside memory: [limits](limits.md#models) has its figures.
 - Inputs are the smallest square of 64, 96, 128, … pixels that the net accepts. BatchNorm
   statistics are those of random data, each moved at random.
 """
@@ -129,8 +128,6 @@ def _totals(rows: list[Record]) -> str:
         line("time of `prune`, median / max", _times),
         line("peak memory ÷ file, median / max", lambda c: _peaks(c, "peak")),
         line("of files over 10 MB, below 3", lambda c: _below(c, "peak")),
-        line("the same of the command", lambda c: _peaks(c, "command_peak")),
-        line("of files over 10 MB, below 3", lambda c: _below(c, "command_peak")),
     ]
     plain = [r for r in _done(rows) if r["kind"] == "conv" and "left" in r]
     fine = sum(r["left"] <= 0.4 for r in plain)

@@ -26,7 +26,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
 
 from onnx_esn.numerics.esn import Integers
 from onnx_esn.numerics.midrise import Floats
@@ -38,6 +37,8 @@ PRIORS = ("gauss", "laplace", "none")
 
 def gauss_error(alpha: npt.ArrayLike, levels: npt.ArrayLike, sigma: float = 1.0) -> Floats:
     """Return the expected squared error at a clipping value, for normal values of deviation σ."""
+    from scipy import special
+
     a = np.asarray(alpha, dtype=np.float64)
     tails = (a**2 + sigma**2) * special.erfc(a / (_SQRT_2 * sigma))
     tails -= math.sqrt(2.0 / math.pi) * a * sigma * np.exp(-(a**2) / (2.0 * sigma**2))
@@ -57,6 +58,8 @@ def _rounding(alpha: Floats, levels: npt.ArrayLike) -> Floats:
 @functools.cache
 def clipping_factor(prior: str, levels: int) -> float:
     """Return the best α in units of σ ("gauss") or b ("laplace") for a number of levels from 2."""
+    from scipy import optimize, special
+
     if prior == "laplace":
         return float(special.lambertw(3.0 * levels**2).real)
 

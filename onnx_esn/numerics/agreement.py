@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
 from onnx_esn.errors import LabelsError, VerificationError
 from onnx_esn.numerics.midrise import Floats
@@ -139,6 +137,9 @@ def _divergence_kl(ref: Floats, cand: Floats) -> float:
 
 def _tempered_kl(ref: Floats, cand: Floats) -> float:
     """min over β of the mean KL(ref ‖ softmax(β·log q)); convex in β, the inverse temperature."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
     log_p, log_q = _log_softmaxes(ref, cand)
     p = np.exp(log_p)
 
@@ -151,6 +152,8 @@ def _tempered_kl(ref: Floats, cand: Floats) -> float:
 
 
 def _log_softmaxes(ref: Floats, cand: Floats) -> tuple[Floats, Floats]:
+    from scipy.special import log_softmax
+
     if is_probability(ref) and is_probability(cand):
         return _log_probability(ref), _log_probability(cand)
     return np.asarray(log_softmax(ref, axis=1)), np.asarray(log_softmax(cand, axis=1))

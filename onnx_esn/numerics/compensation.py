@@ -118,7 +118,7 @@ class _Rounder:
     """Filters (G, k, d) of which codes are sought, with the moments of their inputs."""
 
     def __init__(self, W: Floats, H: Floats, top: Floats, quantizer: Quantizer) -> None:
-        self.H, self.WH, self.top, self.quantizer = H, W @ H, top, quantizer
+        self.WH, self.top, self.quantizer = W @ H, top, quantizer
         self.W = W
         self.H32 = H.astype(np.float32)
 
@@ -167,8 +167,9 @@ class _Rounder:
     def _sweep(self, C: Floats, delta: Floats) -> Floats:
         """One round over all codes (G, k, d), each made the best given the others."""
         d = C.shape[2]
-        R = C @ self.H - self.WH / delta[..., None]  # half the gradient, in units of the step
-        R = np.ascontiguousarray(R.transpose(0, 2, 1), np.float32)
+        R = C.astype(np.float32) @ self.H32
+        R -= self.WH / delta[..., None]  # half the gradient, in units of the step
+        R = np.ascontiguousarray(R.transpose(0, 2, 1))
         T = np.ascontiguousarray(C.transpose(0, 2, 1), np.float32)
         top = self.top.astype(np.float32)
         weight = 1.0 / np.einsum("gii->gi", self.H32)[..., None]
@@ -188,7 +189,8 @@ class _Rounder:
     def _refit(self, C: Floats, delta: Floats) -> Floats:
         """Best steps (G, k) of codes; as they were where no step would help."""
         a = np.einsum("gkd,gkd->gk", self.WH, C)
-        q = np.einsum("gkd,gkd->gk", C @ self.H, C)
+        CH = C.astype(np.float32) @ self.H32
+        q = np.einsum("gkd,gkd->gk", CH, C, dtype=np.float64)
         sound = (a > 0) & (q > 0)
         return np.where(sound, a / np.where(sound, q, 1.0), delta)
 
@@ -197,4 +199,6 @@ def _damped(H: Floats, damping: float) -> Floats:
     """H with a share of its mean diagonal on top; the identity where a group's inputs are dead."""
     mean = np.einsum("gii->gi", H).mean(axis=1)
     extra = np.where(mean > 0, damping * mean, 1.0)
-    return np.asarray(H + extra[:, None, None] * np.eye(H.shape[1]))
+    H = H.copy()
+    np.einsum("gii->gi", H)[...] += extra[:, None]
+    return H

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
 
 from onnx_esn.errors import VerificationError
 from onnx_esn.numerics.downdate import LEAST_RIDGE, Downdate
@@ -203,6 +202,8 @@ def refit(
     Raises:
         VerificationError: an argument is not finite, or H is not positive semidefinite.
     """
+    from scipy.linalg import cho_factor, cho_solve
+
     H, G, W0 = finite(H, "the moments"), finite(G, "the moments"), finite(W0, "the weights")
     chosen = np.asarray(keep)
     S = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64)

@@ -22,8 +22,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -192,6 +190,9 @@ def _solved(
     of: NDArray[np.int64], loss: Floats, cost: Floats, budget: float
 ) -> NDArray[np.int64] | None:
     """One index for each number in `of`, ascending."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_array
+
     one_each = csr_array((np.ones(of.size), (of, np.arange(of.size))))
     found = milp(
         loss,

@@ -55,22 +55,24 @@ def encode(
     Raises:
         VerificationError: a weight or a step is not finite, or a step is negative.
     """
-    W = finite(W, "weight")
+    W = np.asarray(W, dtype=np.float64)
     delta = finite(step, "quantization step")
     if (delta < 0).any():
         raise VerificationError("a quantization step is negative")
+    peak = finite(_peak(W), "weight")  # NaN and infinity show in it
     M = W.shape[0]
     top = np.broadcast_to(top_code(bits), (M,))
-    live = (np.broadcast_to(delta, (M,)) > 0) & (top > 0) & _peak(W).astype(bool)
+    live = (np.broadcast_to(delta, (M,)) > 0) & (top > 0) & (peak > 0)
     if pruned_rule:
-        live &= ~pruned_by_step(W, delta)
+        live &= ~(peak < delta / 2)
     safe = np.where(live, delta, 1.0)[:, None]
     with np.errstate(over="ignore"):  # W/Δ beyond float64 is ±inf, which the clip below maps right
-        W_int = np.divide(W, safe)
+        W_int: Floats = np.divide(W, safe)
     np.floor(W_int, out=W_int)
     W_int += 0.5
     np.clip(W_int, -top[:, None], top[:, None], out=W_int)
-    W_int[~live] = 0.0
+    if not live.all():
+        W_int[~live] = 0.0
     return W_int
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
-from scipy.linalg import lapack
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,6 +26,8 @@ def inverse_factor(H: Floats) -> Floats:
     R = np.ascontiguousarray(np.linalg.cholesky(H[:, ::-1, ::-1])[:, ::-1, ::-1])
     if H.shape[1] <= _SMALL:
         return np.triu(np.linalg.inv(R))
+    from scipy.linalg import lapack
+
     for r in R:
         r[...] = np.triu(_checked(*lapack.dtrtri(r)))
     return R
@@ -41,6 +41,8 @@ def solve(A: Floats, B: Floats) -> Floats:
     """
     if A.shape[1] <= _SMALL:
         return np.asarray(np.linalg.solve(A, B))
+    from scipy import linalg
+
     factors = [linalg.cho_factor(a, lower=True, check_finite=False) for a in A]
     found = [linalg.cho_solve(f, b, check_finite=False) for f, b in zip(factors, B, strict=True)]
     return np.stack(found) if found else B

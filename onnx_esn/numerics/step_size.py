@@ -7,8 +7,9 @@ mid-tread), as Δ falls from +∞ the code of a weight goes up by one at each br
 filter and taking two cumulative sums therefore visits *every* assignment of codes that any step can
 produce; the largest P²/Q is the global optimum.
 
-Where a filter has many breakpoints, a coarse geometric grid of steps first narrows the sweep to a
-window around the best ones. The error is a smooth curve in Δ with a ripple of about 0.9/√K of it
+Where a filter has many breakpoints, `step_cells` rules out most of the range by bounds, at up to
+five bits. Above that the bounds are weak, and a coarse geometric grid of steps narrows the sweep to
+a window around the best ones. The error is a smooth curve in Δ with a ripple of about 0.9/√K of it
 (the mean square of K rounding errors); whatever the grid finds within five times that of the best
 stays in the window, with one grid point more on each side. A filter of many weights that already
 lies on a coarser grid is the exception: its step is a dip too narrow to be seen; `grid.detect_grid`
@@ -31,14 +32,19 @@ import numpy.typing as npt
 
 from onnx_esn.numerics import midrise, midtread
 from onnx_esn.numerics.midrise import MAX_BITS, Floats, decode, finite, top_code
+from onnx_esn.numerics.step_cells import best_steps, breakpoints, sort_keys, table_size
+from onnx_esn.numerics.threads import each
 
-_EXACT_BREAKPOINTS = 8192  # a filter with no more is swept over its whole range
+Rows = npt.NDArray[np.intp]
+
+_FEW_BREAKPOINTS = 512  # a filter with no more is swept over its whole range
+_EXACT_BREAKPOINTS = 8192  # one with no more is never given a window
+_BOUNDED_RISES = 15  # up to 5 bits
 _COARSE_POINTS = 48
 _RIPPLE = 5.0  # coarse errors up to 1 + 5/√K times the smallest stay in the window
 _TIE = 1e-12  # of ‖W‖²: among equally good steps the largest is taken
 _CHUNK = 1 << 16  # breakpoints at a time, so that temporaries stay in the cache
 _IN_WINDOW = 4  # breakpoints of a weight that a window holds, roughly
-_CODE_MASK = np.int64(127)  # low bits of a float64 that carry k in the sort key
 
 
 @dataclass(frozen=True)
@@ -73,11 +79,15 @@ def optimal_step(W: npt.ArrayLike, bits: npt.ArrayLike, levels: Levels = MID_RIS
     b = np.broadcast_to(np.asarray(bits, dtype=np.int64), W.shape[:1])
     top_code(b)  # range check
     step = np.zeros(W.shape[0])
-    for width in np.unique(b[b > 0]):
-        chosen = b == width
-        for rows in _chunks(np.flatnonzero(chosen), W.shape[1], int(width)):
+    for width in np.unique(b[b > 0]).tolist():
+
+        def found(rows: Rows, width: int = width) -> Floats:
             A, exponent = _normalised(W[rows])
-            step[rows] = np.ldexp(_best_step(A, int(width), levels), exponent)
+            return np.ldexp(_best_step(A, width, levels), exponent)
+
+        parts = list(_chunks(np.flatnonzero(b == width), W.shape[1], width))
+        for rows, best in zip(parts, each(found, parts), strict=True):
+            step[rows] = best
     return step
 
 
@@ -89,9 +99,8 @@ def step_for_all_bits(W: npt.ArrayLike, levels: Levels = MID_RISE) -> tuple[Floa
     """
     W = finite(W, "weight")
     M, K = W.shape
-    steps = np.zeros((M, MAX_BITS + 1))
-    error = np.zeros((M, MAX_BITS + 1))
-    for rows in _chunks(np.arange(M), K, MAX_BITS):
+
+    def found(rows: Rows) -> tuple[Floats, Floats]:
         A, exponent = _normalised(W[rows])
         step = np.zeros((rows.size, MAX_BITS + 1))
         left = np.zeros((rows.size, MAX_BITS + 1))
@@ -103,9 +112,12 @@ def step_for_all_bits(W: npt.ArrayLike, levels: Levels = MID_RISE) -> tuple[Floa
             least = np.minimum(fresh_error, kept_error)
             gains = least < left[:, b - 1] - _TIE * left[:, 0]
             left[:, b] = np.where(gains, least, left[:, b - 1])
-        steps[rows] = np.ldexp(step, exponent[:, None])
-        error[rows] = np.ldexp(left, 2 * exponent[:, None])
-    return steps, error
+        return np.ldexp(step, exponent[:, None]), np.ldexp(left, 2 * exponent[:, None])
+
+    parts = each(found, list(_chunks(np.arange(M), K, MAX_BITS)))
+    none = np.zeros((0, MAX_BITS + 1))
+    steps, error = zip((none, none), *parts, strict=True)
+    return np.concatenate(steps), np.concatenate(error)
 
 
 def squared_error(
@@ -118,11 +130,19 @@ def squared_error(
 
 
 def _chunks(rows: npt.NDArray[np.intp], K: int, bits: int) -> Iterator[npt.NDArray[np.intp]]:
-    breakpoints = K * ((1 << (bits - 1)) - 1)
-    if breakpoints > _EXACT_BREAKPOINTS:
-        breakpoints = K * _IN_WINDOW
-    size = max(1, _CHUNK // max(breakpoints, K, 1))
+    rises = (1 << (bits - 1)) - 1
+    numbers = K * rises  # at a time
+    if _is_bounded(K, rises):
+        numbers = table_size(K, rises)
+    elif numbers > _EXACT_BREAKPOINTS:
+        numbers = K * _IN_WINDOW
+    size = max(1, _CHUNK // max(numbers, K, 1))
     return (rows[i : i + size] for i in range(0, rows.size, size))
+
+
+def _is_bounded(K: int, rises: int) -> bool:
+    """Whether `step_cells` rules out most of the sweep."""
+    return rises <= _BOUNDED_RISES and K * rises > _FEW_BREAKPOINTS
 
 
 def _normalised(W: Floats) -> tuple[Floats, npt.NDArray[np.int32]]:
@@ -150,9 +170,15 @@ def _best_step(A: Floats, bits: int, levels: Levels) -> Floats:
         # Nor below this: c ≤ top grows with |w|, so P/Q ≥ mean|w|/top. The margins let breakpoints
         # at the very ends take part.
         low, high = mean / top * (1.0 - 1e-9), highest * (1.0 + 1e-9)
-        if K * rises > _EXACT_BREAKPOINTS:
-            low, high = _window(A, rises, levels, low, np.minimum(high, 4.0 * peak / (rises + 1)))
-        best = _polished(A, _sweep(A, rises, levels.lowest, low, high), bits, levels)
+        found = None
+        if _is_bounded(K, rises):
+            found = best_steps(A, rises, levels.lowest, low, _TIE)
+        if found is None:
+            if K * rises > _EXACT_BREAKPOINTS:
+                most = np.minimum(high, 4.0 * peak / (rises + 1))
+                low, high = _window(A, rises, levels, low, most)
+            found = _sweep(A, rises, levels.lowest, low, high)
+        best = _polished(A, found, bits, levels)
     step[live] = np.minimum(best, highest)
     return step
 
@@ -193,19 +219,14 @@ def _sweep(A: Floats, rises: int, lowest: float, low: Floats, high: Floats) -> F
     c = below + lowest
     P0, Q0 = np.einsum("mk,mk->m", c, A), np.einsum("mk,mk->m", c, c)
 
-    # One sort key for a breakpoint: the float64 |w|/(k − up), k in the low bits of its mantissa.
     flat = count.ravel()
     start = np.cumsum(flat) - flat
     k = np.arange(flat.sum()) - np.repeat(start - below.ravel().astype(np.int64) - 1, flat)
-    key = (np.repeat(A.ravel(), flat) / (k - up)).view(np.int64) & ~_CODE_MASK | k
     per_row = count.sum(axis=1)
     keys = np.zeros((m, int(per_row.max(initial=0))), dtype=np.int64)
-    keys[np.arange(keys.shape[1]) < per_row[:, None]] = key
+    keys[np.arange(keys.shape[1]) < per_row[:, None]] = sort_keys(np.repeat(A.ravel(), flat), k, up)
     keys.sort(axis=1)
-    keys = keys[:, ::-1]  # from the largest breakpoint down; padding (k = 0) comes last
-
-    rise = np.maximum((keys & _CODE_MASK) - up, 0.0)
-    w = (keys & ~_CODE_MASK).view(np.float64) * rise
+    w, rise = breakpoints(keys[:, ::-1], up)  # from the largest down; padding (k = 0) comes last
     P = np.cumsum(np.concatenate([P0[:, None], w], axis=1), axis=1)
     Q = np.cumsum(np.concatenate([Q0[:, None], 2.0 * rise], axis=1), axis=1)
     gain = np.divide(P * P, Q, out=np.zeros_like(P), where=Q > 0)  # Q = 0: no code has risen yet

@@ -70,6 +70,11 @@ def test_any_split_merges_to_the_formulas(
     right = no_moments(G, m, d)
     for part in reversed(found):
         right = part.merge(right)
+    added = None
+    for a, b in parts:
+        added = cross_moments(x[:, a:b], y[:, a:b], added)
+    assert added is not None
+    assert_same(added, wanted)
     assert_same(left, wanted)
     assert_same(right, wanted)
     np.testing.assert_allclose(left.H, wanted.xx / n, atol=1e-4 * (1 + np.abs(wanted.H).max()))

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.sparse
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 from onnx_esn.numerics.qcqp.instance import Floats, Integers
 from onnx_esn.numerics.qcqp.kinds import Kinds
@@ -52,10 +50,13 @@ class _Program:
 
     def solve(self, seconds: float) -> Floats | None:
         """Return values of the variables, or None where none were found in time."""
+        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.sparse import csr_array
+
         rows = np.concatenate([e[0] for e in self.entries])
         cols = np.concatenate([e[1] for e in self.entries])
         data = np.concatenate([e[2] for e in self.entries])
-        A = scipy.sparse.csr_array((data, (rows, cols)), shape=(len(self.low), self.size))
+        A = csr_array((data, (rows, cols)), shape=(len(self.low), self.size))
         result = milp(
             -np.concatenate(self.worth),
             integrality=np.concatenate(self.whole),

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import scipy.linalg
 
 from onnx_esn.numerics.qcqp.instance import Floats, Integers
 from onnx_esn.numerics.qcqp.kinds import Kinds
@@ -68,6 +67,8 @@ def _by_pairs(edges: Edges, kinds: int, h: Floats) -> Floats:
 def _improved(
     N: Floats, owner: Integers, d: Floats, h: Floats, out_of_time: Callable[[], bool]
 ) -> Floats:
+    from scipy.linalg import eigh
+
     best, value = d, float(d @ h)
     log = np.log(np.maximum(d, d.max() * 1e-3))
     n, since = owner.size, 0
@@ -76,7 +77,7 @@ def _improved(
             break
         root = np.exp(-log / 2)[owner]
         M = root[:, None] * N * root
-        top, vector = scipy.linalg.eigh(M, subset_by_index=[n - 1, n - 1], driver="evr")
+        top, vector = eigh(M, subset_by_index=[n - 1, n - 1], driver="evr")
         scaled = np.exp(log) * max(float(top[0]), 0.0) * _SAFE
         found = float(scaled @ h)
         since = 0 if found < value * (1 - _GAIN) else since + 1
