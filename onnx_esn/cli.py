@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import os
+
+from onnx_esn.cli_signals import end_on_signals, leave
 from onnx_esn.commands import (
     analyzing,
     changing,
@@ -31,6 +34,25 @@ __all__ = [
 ]
 
 
+# What the builds of numpy and scipy read when they are imported.
+_BLAS = ("OPENBLAS", "MKL", "BLIS", "OMP")
+
+
+def _fix_threads() -> None:
+    """One thread for linear algebra: how many there are would show in the last digits of sums.
+
+    onnxruntime's threads are another matter (`--threads`), and change nothing.
+    """
+    wanted = os.environ.get("ONNX_ESN_BLAS_THREADS", "1")
+    for name in _BLAS:
+        os.environ[f"{name}_NUM_THREADS"] = wanted
+
+
 def main() -> None:
     """Entry point."""
-    cli(prog_name="onnx-esn")
+    end_on_signals()
+    _fix_threads()
+    try:
+        cli(prog_name="onnx-esn")
+    finally:
+        leave()

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from onnx_esn.urls import is_url
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]
+else:  # it takes no type argument when it runs, before click 8.4
+    ParamType = click.ParamType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Shape(click.ParamType[Any]):
+class Shape(ParamType):
     """`1,3,224,224` or `name:1,3,224,224`, as (name, sizes)."""
 
     name = "shape"
@@ -30,7 +37,7 @@ class Shape(click.ParamType[Any]):
         return name, shape
 
 
-class Numbers(click.ParamType[Any]):
+class Numbers(ParamType):
     """Numbers separated by commas."""
 
     name = "list"
@@ -46,6 +53,19 @@ class Numbers(click.ParamType[Any]):
             return tuple(self.kind(v) for v in value.split(","))
         except ValueError:
             self.fail(f"{value!r} is not a list of numbers separated by commas")
+
+
+class Place(click.Path):
+    """A path, or a URL, which stays the text that it is."""
+
+    name = "path"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """A `Path`, or a URL as it was given."""
+        return value if is_url(value) else super().convert(value, param, ctx)
 
 
 def stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -84,7 +104,7 @@ shape_option = click.option(
 )
 recipe_option = click.option(
     "--recipe",
-    type=click.Path(path_type=Path),
+    type=Place(),
     help="Preprocessing (TOML); default: recipe.toml in the folder.",
 )
 run_options = stacked(
@@ -95,7 +115,9 @@ run_options = stacked(
         type=click.IntRange(1),
         help="Images at a time; results do not depend on it.",
     ),
-    click.option("--threads", type=click.IntRange(1), help="onnxruntime threads."),
+    click.option(
+        "--threads", type=click.IntRange(1), help="onnxruntime threads; default: all cores."
+    ),
 )
 
 
@@ -104,9 +126,9 @@ def images_options(required: bool) -> Callable[[F], F]:
     images = click.option(
         "--images",
         required=required,
-        type=click.Path(path_type=Path),
+        type=Place(),
         metavar="SET",
-        help="Folder of images, or .npy/.npz of ready tensors.",
+        help="Folder of images, or .npy/.npz of ready tensors; a path or a URL.",
     )
     return stacked(images, recipe_option)
 
@@ -128,7 +150,11 @@ prune_options = stacked(
         "--criterion reconstruction --target-macs).",
     ),
     click.option(
-        "--round-to", default=1, show_default=True, type=click.IntRange(1), help="Width multiple."
+        "--round-to",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Widths of layers that lose filters become multiples of this.",
     ),
     click.option(
         "--min-width",
@@ -189,15 +215,18 @@ granularity_option = click.option(
 )
 layers_options = stacked(
     click.option(
-        "--only", multiple=True, metavar="PATTERN", help="Leave all other layers alone (* and ?)."
+        "--only",
+        multiple=True,
+        metavar="PATTERN",
+        help="The only layers that are touched (* and ?).",
     ),
     click.option(
-        "--exclude", multiple=True, metavar="PATTERN", help="Layers to leave alone (* and ?)."
+        "--exclude", multiple=True, metavar="PATTERN", help="Layers that are left alone (* and ?)."
     ),
 )
 evaluation_option = click.option(
     "--eval-images",
-    type=click.Path(path_type=Path),
+    type=Place(),
     metavar="SET",
     help="Images for the closing figures (--labels speaks of these); default: a fifth of --images.",
 )
@@ -230,7 +259,7 @@ _opset_options = stacked(
 external_option = click.option(
     "--external-data/--no-external-data",
     default=None,
-    help="Weights in a file of their own, OUTPUT.data; default: as the input, and above 2 GB.",
+    help="Weights in a file of their own, OUTPUT.HASH.data; default: as the input, and above 2 GB.",
 )
 format_options = stacked(
     click.option(
@@ -247,13 +276,15 @@ activation_options = stacked(
         "--activations",
         default="none",
         show_default=True,
-        type=click.Choice(["none", "uint8", "int8", "int16"]),
-        help="Quantize activations too, for integer kernels; stored as QDQ. uint8 suits CPUs.",
+        type=click.Choice(["none", "int8", "int16", *(f"uint{n}" for n in range(8, 1, -1))]),
+        metavar="KIND",
+        help="Quantize activations too, for integer kernels; stored as QDQ: uint8 (suits CPUs), "
+        "int8, int16, uint7 … uint2. Learned with method qil.",
     ),
     click.option(
         "--calibrator",
-        type=click.Choice(["minmax", "percentile", "entropy"]),
-        help="Ranges of activations; default: percentile, for int16 minmax.",
+        type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
+        help="Ranges of activations; default: percentile, for int16 minmax, below 8 bits mse.",
     ),
 )
 convert_options = stacked(
@@ -274,6 +305,11 @@ learn_options = stacked(
         type=click.IntRange(1),
         help="Passes over the images to learn from (default 20).",
     ),
+    click.option(
+        "--start-bits",
+        type=click.IntRange(2, 8),
+        help="Begin to learn with so many bits, and take them away one by one.",
+    ),
     click.option("--seed", default=0, show_default=True, help="Order and variation of images."),
 )
 effort_option = click.option(
@@ -290,7 +326,9 @@ max_divergence_option = click.option(
     help="Exit with 1 where the outputs diverge by more; needs images.",
 )
 labels_option = click.option(
-    "--labels", type=click.Path(path_type=Path), help="CSV with file,label."
+    "--labels",
+    type=Place(),
+    help="CSV with file,label, to measure accuracy; default: labels.csv of the images.",
 )
 
 sweep_options = stacked(
@@ -321,6 +359,19 @@ sweep_options = stacked(
         help="A grid instead of methods: bits of every filter "
         "(2,3,4,5,6,8 if only --ratios is given).",
     ),
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Dask scheduler, such as tcp://10.0.0.1:8786, whose workers compute the points.",
+    ),
+)
+
+
+report_option = click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write report.html, one page with all figures, and report.json.",
 )
 
 

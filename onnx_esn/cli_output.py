@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,10 +16,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from onnx_esn.cli_places import check_folder as check_folder
+from onnx_esn.cli_places import open_model as open_model
+from onnx_esn.cli_signals import may_speak, received
 from onnx_esn.errors import InputError, OnnxEsnError, OptionError, OutputError
+from onnx_esn.report.plain_text import shortened, visible
+from onnx_esn.targets import release_kept
 
 if TYPE_CHECKING:
-    import onnx
     from rich.console import RenderableType
 
     from onnx_esn.passes.base import PassResult
@@ -61,12 +64,21 @@ class Output:
             return
         from rich.console import Console
 
+        from onnx_esn.report.visible import Visible
+
         piped = not sys.stdout.isatty()
-        console = Console(highlight=False, width=100 if piped else None, no_color=piped or None)
+        console = Console(
+            highlight=False,
+            markup=False,  # brackets and colons in a name are brackets and colons
+            emoji=False,
+            width=100 if piped else None,
+            no_color=piped or None,
+        )
         with _printing():
             for thing in things:
                 # A line stays a line in a pipe, for those who search it.
-                console.print(thing, soft_wrap=isinstance(thing, str) and piped)
+                shown = visible(thing) if isinstance(thing, str) else Visible(thing)
+                console.print(shown, soft_wrap=isinstance(thing, str) and piped)
 
     def document(self, document: object) -> None:
         """Print the one JSON document, with --json."""
@@ -81,17 +93,11 @@ class Output:
             yield None
             return
         from rich.console import Console
-        from rich.progress import Progress as Bar
 
-        with Bar(console=Console(stderr=True), transient=True) as bar:
-            tasks: dict[str, Any] = {}
+        from onnx_esn.report.progress_bars import ProgressBars
 
-            def show(what: str, done: int, of: int) -> None:
-                if what not in tasks:
-                    tasks[what] = bar.add_task(what, total=of)
-                bar.update(tasks[what], completed=done, total=of)
-
-            yield show
+        with ProgressBars(Console(stderr=True)) as bars:
+            yield bars.show
 
 
 @contextmanager
@@ -107,7 +113,7 @@ def _printing() -> Iterator[None]:
 
 class _LevelFirst(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {record.getMessage()}"
+        return f"{record.levelname.lower()}: {shortened(visible(record.getMessage()))}"
 
 
 def guarded(function: F) -> Callable[..., None]:
@@ -120,64 +126,48 @@ def guarded(function: F) -> Callable[..., None]:
     def run(*args: Any, quiet: bool, verbose: int, as_json: bool, **kwargs: Any) -> None:
         try:
             function(Output(quiet, verbose, as_json), *args, **kwargs)
-        except OnnxEsnError as error:
-            _fail(str(error), 2 if isinstance(error, InputError) else 1)
-        except KeyboardInterrupt:
-            _fail("interrupted", 130)
-        except MemoryError:
-            _fail("out of memory; a smaller --batch-size needs less", 1)
-        except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
-            raise
-        except Exception as error:
-            if verbose > 1:
+        except BaseException as error:
+            said = received() or _explained(error, verbose > 1)
+            if said is None:
                 raise
-            _fail(f"internal error: {type(error).__name__}: {error} (-vv shows where)", 1)
+            _fail(*said)
+        finally:
+            release_kept()
 
     return run
 
 
+def _explained(error: BaseException, with_traceback: bool) -> tuple[str, int] | None:
+    """One line and an exit code; None for what is to be raised as it is."""
+    if isinstance(error, OnnxEsnError):
+        return str(error), 2 if isinstance(error, InputError) else 1
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    if isinstance(error, MemoryError):
+        return "out of memory; a smaller --batch-size needs less", 1
+    own = (click.exceptions.Exit, click.ClickException, BrokenPipeError)
+    if with_traceback or isinstance(error, own) or not isinstance(error, Exception):
+        return None
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'a file'}: {error.strerror} (-vv shows where)", 1
+    return f"internal error: {type(error).__name__}: {error} (-vv shows where)", 1
+
+
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo("error: " + " ".join(message.split()), err=True)
+    if may_speak():
+        click.echo("error: " + shortened(visible(" ".join(message.split()))), err=True)
     sys.exit(code)
 
 
-def open_model(model: Path, *outputs: Path | None, **read: Path | None) -> onnx.ModelProto:
-    """Open the model, once it is clear that each output has a place of its own to go.
-
-    Args:
-        model: its file.
-        outputs: what is written.
-        read: what else is read, by what it is.
-    """
-    from onnx_esn.verbs import opened
-
-    places: list[Path] = []
-    for output in (o for o in outputs if o is not None):
-        if output.resolve() in places:
-            raise OptionError(f"{output}: named for two outputs; write to two files")
-        places.append(output.resolve())
-        for what, other in read.items():
-            if other is not None and output.resolve() == other.resolve():
-                what = what.replace("_", " ")
-                raise OptionError(f"{output}: is the {what} that is read; write to another file")
-        if output.is_dir():
-            raise OptionError(f"{output}: is a folder; name a file to write")
-        if not output.parent.is_dir():
-            raise OptionError(f"{output}: its folder does not exist; create it first")
-        if output.exists() and model.exists() and output.samefile(model):
-            raise OptionError(f"{output}: is the input itself; write to another file")
-    return opened(model, outside=True)
-
-
-def check_folder(folder: Path | None) -> None:
-    """Refuse a folder to write that cannot be made; nothing is made yet."""
+def check_report(folder: Path | None, *models: Path) -> None:
+    """Refuse a folder for a report that cannot be made, or that a model is in the way of."""
+    check_folder(folder)
     if folder is None:
         return
-    nearest = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not nearest.is_dir():
-        raise OptionError(f"{nearest}: is a file; name a folder to write")
-    if not os.access(nearest, os.W_OK):
-        raise OutputError(f"{nearest}: cannot be written; name another folder")
+    taken = [(folder / name).resolve() for name in ("", "report.html", "report.json")]
+    for model in models:
+        if model.resolve() in taken:
+            raise OptionError(f"{folder}: the report would be in the way of {model}; name another")
 
 
 def finish(

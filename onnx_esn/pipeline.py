@@ -19,6 +19,7 @@ from onnx_esn.passes.base import Pass, PassResult
 from onnx_esn.passes.bit_budget import QuantizeToBudget
 from onnx_esn.passes.compensated import CompensatedQuantization
 from onnx_esn.passes.export import runnable
+from onnx_esn.passes.layerwise.known import Known
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.learning.float_layers import LearnWeights
 from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
@@ -54,11 +55,13 @@ class CompressionResult:
         stages: (name, result) of each pass, in order.
         evaluation: the input model and the compressed one side by side, on held-out images; None
             where there are too few images to hold any out.
+        held: these images, or None.
     """
 
     model: onnx.ModelProto
     stages: tuple[Stage, ...]
     evaluation: Comparison | None
+    held: CalibrationSet | None = None
 
     @property
     def pruning(self) -> tuple[Stage, ...]:
@@ -80,6 +83,7 @@ def compress(
     channels: bool = True,
     learn: bool = False,
     epochs: int | None = None,
+    start_bits: int | None = None,
     seed: int = 0,
     quantizer: str = "mid-rise",
     criterion: str = "signal-norm",
@@ -104,6 +108,7 @@ def compress(
     batch_size: int = 64,
     threads: int | None = None,
     latency: bool = True,
+    known: Known | None = None,
     progress: Progress | None = None,
 ) -> CompressionResult:
     """Prune, quantize, annotate; then compare on held-out images.
@@ -128,7 +133,7 @@ def compress(
         effort: "fast", "balanced" or "thorough": how much is tried to meet `target_cost`.
         learn: fine-tune on the images, towards the outputs of the float model: the weights of a
             pruned model, and then codes, steps and biases as method "qil" does.
-        epochs, seed: of learning, see `onnx_esn.passes.learning.options.LearnOptions`.
+        epochs, start_bits, seed: of learning, see `onnx_esn.passes.learning.options.LearnOptions`.
         channels: whether `target_cost` may be met by removing channels too.
         quantizer: "mid-rise", or "mid-tread" for comparison.
         criterion, scope, round_to, min_width, absorb: see `Prune`.
@@ -137,6 +142,7 @@ def compress(
         input_shape: sizes of dynamic axes.
         batch_size, threads: for running the images.
         latency: measure latency for the closing figures.
+        known: what calls with the same model and images share of what they observe of it.
         progress: called with (what is done, how much, of how much).
 
     Raises:
@@ -149,10 +155,12 @@ def compress(
         raise OptionError(f"learning starts from compensated codes: leave out method {method}")
     storing = Storing(format, keep_opset, opset, activations, calibrator)
     source = opened_plain(model)
-    dataset, held = _image_sets(source, images, eval_images, recipe, labels)
+    dataset, held = image_sets(source, images, eval_images, recipe, labels)
     shapes = named_shapes(source, input_shape)
     opening = open_weights(source, requantize=requantize, only=only, exclude=exclude)
     opened = opening.model
+    if known is not None:
+        known.is_of(opened)
     stages: list[Stage] = list(pruned or ())
     if opening.modified and not stages:
         stages.append(("requantize", opening))
@@ -170,9 +178,9 @@ def compress(
         return result
 
     lossy = bool(ratio) or target_macs is not None
-    walk = WalkOptions(batch_size=batch_size, threads=threads, progress=progress)
+    walk = WalkOptions(batch_size=batch_size, threads=threads, known=known, progress=progress)
     compensated = method in ON_IMAGES
-    learned = learning("qil" if learn else method, epochs, seed, threads, progress)
+    learned = learning("qil" if learn else method, epochs, start_bits, seed, threads, progress)
     only, exclude = tuple(only), tuple(exclude)
     if pruned is None and (lossy or exact):
         pruner = Prune(
@@ -216,6 +224,7 @@ def compress(
             input_shape=shapes,
             walk=walk,
             learn=learned,
+            activations=storing.learned(only, exclude, batch_size, threads),
         )
         stages += quantization.stages(current)
         current = stages[-1][1].model
@@ -238,8 +247,9 @@ def compress(
             run("remove zero filters", RemoveZeroFilters(shapes))
         run("recalibrate", _towards(opened, dataset, batch_size, threads, progress))
     if not storing.nothing:
+        plan = next((x.plan for name, x in stages if name == "quantize"), None)
         step = storing.step(
-            dataset, only=only, exclude=exclude, batch_size=batch_size, threads=threads
+            dataset, plan=plan, only=only, exclude=exclude, batch_size=batch_size, threads=threads
         )
         run("export" if activations == NONE else "quantize activations", step)
     run("annotate", Annotate(shapes))
@@ -254,7 +264,7 @@ def compress(
             latency=latency,
             input_shape=shapes,
         )
-    return CompressionResult(current, tuple(stages), comparison)
+    return CompressionResult(current, tuple(stages), comparison, held)
 
 
 def _learned_model(stages: Sequence[Stage]) -> onnx.ModelProto | None:
@@ -263,7 +273,7 @@ def _learned_model(stages: Sequence[Stage]) -> onnx.ModelProto | None:
     return learned[-1].model if learned else None
 
 
-def _image_sets(
+def image_sets(
     model: onnx.ModelProto,
     images: Source,
     eval_images: Source | None,

@@ -36,12 +36,13 @@ from onnx_esn.passes.recalibration import Recalibrate
 from onnx_esn.passes.reconstruction import Reconstruct
 from onnx_esn.passes.requantization import open_weights, with_opening
 from onnx_esn.passes.spatial.options import SpatialOptions, is_spatial
-from onnx_esn.passes.storing import Storing
+from onnx_esn.passes.storing import Storing, with_ranges
 from onnx_esn.plans import (
     PruningPlan,
     PruningRatios,
     QuantizationPlan,
     SpatialPlan,
+    load_plan,
     load_pruning,
     load_spatial,
 )
@@ -262,6 +263,7 @@ def quantize(
     method: str | None = None,
     effort: str = "balanced",
     epochs: int | None = None,
+    start_bits: int | None = None,
     seed: int = 0,
     requantize: bool = False,
     format: str = "fake",
@@ -288,21 +290,23 @@ def quantize(
             the default with images. "nearest": plain rounding, then recalibration. "aciq":
             analytical clipping, see `onnx_esn.passes.aciq.Aciq`; the images change nothing. "qil":
             compensated, then codes, steps and biases learned on the images.
-        epochs, seed: of learning, see `onnx_esn.passes.learning.options.LearnOptions`.
+        epochs, start_bits, seed: of learning, see `onnx_esn.passes.learning.options.LearnOptions`.
         effort: "fast", "balanced" or "thorough", for a compensated `target_cost`.
         requantize: quantize weights that are integers already once more, see
             `onnx_esn.passes.requantization`; without it they are refused.
         format: "fake": float weights on the grid; "qdq": integers behind DequantizeLinear;
             "qonnx": Quant nodes.
         keep_opset, opset: see `onnx_esn.passes.export.Export`.
-        activations: "none", "uint8", "int8" or "int16": quantize the activations too, on the
-            images, see `onnx_esn.passes.activations.QuantizeActivations`; implies format "qdq".
+        activations: "none", "int8", "int16", or "uint2" to "uint8": quantize the activations too,
+            on the images, see `onnx_esn.passes.activations.QuantizeActivations`; implies format
+            "qdq". Their ranges are calibrated, of method "qil" learned, or those of the plan.
         calibrator: see there.
         input_shape: sizes of dynamic axes.
         batch_size, threads, progress: for the images.
     """
     storing = Storing(format, keep_opset, opset, activations, calibrator)
-    storing.check(images)
+    plan = None if plan is None else load_plan(plan, QuantizationPlan)
+    storing.check(images, plan)
     source = opened_plain(model)
     opening = open_weights(source, requantize=requantize, only=only, exclude=exclude, plan=plan)
     loaded = opening.model
@@ -314,7 +318,7 @@ def quantize(
         _stored, storing, dataset, tuple(only), tuple(exclude), batch_size, threads
     )
     method = method or ("nearest" if dataset is None or plan is not None else "compensated")
-    learn = learning(method, epochs, seed, threads, progress)
+    learn = learning(method, epochs, start_bits, seed, threads, progress)
     if method in ON_IMAGES and plan is None:
         check_method(method, bits, target_cost, policy)
         if dataset is None:
@@ -335,6 +339,7 @@ def quantize(
                 input_shape=shapes,
                 walk=WalkOptions(batch_size=batch_size, threads=threads, progress=progress),
                 learn=learn,
+                activations=storing.learned(tuple(only), tuple(exclude), batch_size, threads),
             ),
             loaded,
         )
@@ -391,6 +396,7 @@ def quantize(
 def learning(
     method: str,
     epochs: int | None,
+    start_bits: int | None,
     seed: int,
     threads: int | None,
     progress: Progress | None,
@@ -398,14 +404,20 @@ def learning(
     """How to learn; None where the method does not.
 
     Raises:
-        OptionError: epochs for a method that learns nothing, or fewer than 1.
+        OptionError: options of learning for a method that learns nothing, or senseless ones.
     """
     if method != "qil":
-        if epochs is not None:
-            raise OptionError("epochs are for what learns: method qil")
+        for name, value in (("epochs", epochs), ("start-bits", start_bits)):
+            if value is not None:
+                raise OptionError(f"{name} is for what learns: method qil")
         return None
-    count = EPOCHS if epochs is None else epochs
-    return LearnOptions(epochs=count, seed=seed, threads=threads, progress=progress)
+    return LearnOptions(
+        epochs=EPOCHS if epochs is None else epochs,
+        start_bits=start_bits,
+        seed=seed,
+        threads=threads,
+        progress=progress,
+    )
 
 
 def check_method(method: str, bits: int | None, target_cost: object, policy: object = None) -> None:
@@ -449,11 +461,20 @@ def _stored(
 ) -> PassResult:
     if storing.nothing:
         return result
-    step = storing.step(images, only=only, exclude=exclude, batch_size=batch_size, threads=threads)
+    step = storing.step(
+        images, plan=result.plan, only=only, exclude=exclude, batch_size=batch_size, threads=threads
+    )
     done = step(result.model)
     skipped = tuple(dict.fromkeys((*result.skipped, *done.skipped)))
     details = {**result.details, **done.details}
-    return replace(result, model=done.model, modified=True, skipped=skipped, details=details)
+    return replace(
+        result,
+        model=done.model,
+        modified=True,
+        skipped=skipped,
+        details=details,
+        plan=with_ranges(result.plan, done.plan),
+    )
 
 
 @from_file
@@ -493,7 +514,7 @@ def write_model(
         model: the result.
         path: the target.
         source: the model it was made from.
-        external_data: whether weights go to a file of their own, `<name>.data`; None: as the
+        external_data: whether weights go to a file of their own, see `save_model`; None: as the
             source has it, where that is a path, and above 2 GiB.
 
     Raises:

@@ -123,10 +123,11 @@ def test_compress_says_what_it_wrote(tmp_path):
 def test_external_data_where_asked_for(fake, tmp_path):
     path = tmp_path / "e.onnx"
     run("convert", fake, "-o", path, "--format", "qdq", "--external-data")
-    assert (tmp_path / "e.onnx.data").stat().st_size > 50_000
+    (data,) = tmp_path.glob("e.onnx.*.data")
+    assert data.stat().st_size > 50_000
     again = tmp_path / "f.onnx"
     run("convert", path, "-o", again, "--format", "fake")
-    assert (tmp_path / "f.onnx.data").exists()
+    assert len(list(tmp_path.glob("f.onnx.*.data"))) == 1
     assert worst_difference(outputs(fake), outputs(again)) <= 1e-5
 
 

@@ -8,14 +8,19 @@ import shlex
 import shutil
 import sys
 
-import click
 import numpy as np
 import pytest
 
 import onnx_esn
 from onnx_esn.cli import cli
+from onnx_esn.formats import FORMATS
+from onnx_esn.graph.channels import rules as channel_rules
+from onnx_esn.graph.gradients import rules as gradient_rules
+from onnx_esn.passes.exact import rules as exact_rules
+from onnx_esn.passes.pruning_scores import CRITERIA
 from onnx_esn.report.summaries import result_document
 from onnx_esn.search.point import Figures, Point
+from tests import docs_options
 from tests.docs_console import (
     FENCE,
     PAGES,
@@ -28,7 +33,6 @@ from tests.docs_console import (
 )
 
 SAMPLE = ROOT / "examples" / "fashion_resnet.onnx"
-SHARED = {"--quiet", "--verbose", "--json", "--help"}
 
 
 def slugs(text):
@@ -42,7 +46,9 @@ def section(page, heading):
     return dict(zip(parts[1::2], parts[2::2], strict=True))[heading]
 
 
-@pytest.mark.parametrize("page", [*PAGES, "README.md", "CONTRIBUTING.md", "calibration/README.md"])
+@pytest.mark.parametrize(
+    "page", [*PAGES, "README.md", "CONTRIBUTING.md", "SECURITY.md", "calibration/README.md"]
+)
 def test_relative_links_and_images_resolve(page):
     prose = re.sub(r"`[^`\n]*`", "", FENCE.sub("", text_of(page)))
     for target in re.findall(r"\]\(([^)\s]+)\)", prose):
@@ -66,21 +72,25 @@ def test_every_verb_has_a_section():
 
 
 @pytest.mark.parametrize("verb", sorted(cli.commands))
-def test_the_page_lists_exactly_the_options(verb):
-    context = click.Context(cli.commands[verb])
-    options = {
-        name
-        for option in cli.commands[verb].get_params(context)
-        if isinstance(option, click.Option)
-        for name in (*option.opts, *option.secondary_opts)
-        if name.startswith("--")
-    }
-    options |= {"--help"}
-    rows = re.findall(r"^\| (`--?[a-z].*?) \|", section("docs/cli.md", verb), re.M)
-    listed = {name for row in rows for name in re.findall(r"--[a-z-]+", row)}
-    assert listed == options - SHARED
-    for name in SHARED:
+def test_the_tables_of_options_are_those_of_the_command_line(verb):
+    assert docs_options.table(verb) in section("docs/cli.md", verb), (
+        "run python -m tests.docs_options"
+    )
+
+
+def test_options_of_every_verb_are_explained_once():
+    for name in ("--quiet", "--verbose", "--json", "--help"):
         assert f"`{name}`" in section("docs/cli.md", "Options of every verb")
+
+
+def test_links_of_the_tables_belong_to_options():
+    known = {
+        name
+        for verb, command in cli.commands.items()
+        for option in command.params
+        for name in (*option.opts, *(f"{verb} {o}" for o in option.opts))
+    }
+    assert set(docs_options.SEE) <= known
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -134,8 +144,19 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("page", ["docs/python.md", "docs/extending.md"])
-def test_python_snippets_run(page, folder, capsys):
+@pytest.fixture
+def registries():
+    """The tables that docs/extending.md adds to, as they were afterwards."""
+    tables = [CRITERIA, FORMATS, channel_rules.RULES, exact_rules.RULES, gradient_rules.RULES]
+    before = [dict(table) for table in tables]
+    yield
+    for table, rows in zip(tables, before, strict=True):
+        table.clear()
+        table.update(rows)
+
+
+@pytest.mark.parametrize("page", ["docs/python.md", "docs/extending.md", "docs/report.md"])
+def test_python_snippets_run(page, folder, registries, capsys):
     names: dict[str, object] = {"__name__": "snippet"}
     sys.modules["snippet"] = sys.modules[__name__]  # dataclasses look their module up
     try:

@@ -11,12 +11,32 @@ from onnx_esn import __version__
 from onnx_esn.cli_output import guarded
 
 F = TypeVar("F", bound=Callable[..., Any])
+ARGUMENTS = "onnx_esn.arguments"  # in the meta of a context: the words behind onnx-esn
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Recording(click.Group):
+    """A group that keeps the command line as it was typed, for those who write it down."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep a copy, and parse."""
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=Recording,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="onnx-esn")
 def cli() -> None:
     """Make exported ONNX CNNs cheap: no labels, no training code, no framework."""
+
+
+def arguments() -> tuple[str, ...]:
+    """The words of the command line that runs, behind ``onnx-esn``; () outside of one."""
+    context = click.get_current_context(silent=True)
+    found: tuple[str, ...] = () if context is None else context.meta.get(ARGUMENTS, ())
+    return found
 
 
 def command(example: str) -> Callable[[F], click.Command]:

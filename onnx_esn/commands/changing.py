@@ -46,9 +46,13 @@ def prune(
 @options.model_argument
 @options.output_option
 @options.images_options(required=True)
-@click.option("--reference", type=click.Path(path_type=Path), help="The model it came from.")
 @click.option(
-    "--method", type=click.Choice(["match", "reestimate"]), help="Default: match with a reference."
+    "--reference", type=click.Path(path_type=Path), help="The model that this one was made from."
+)
+@click.option(
+    "--method",
+    type=click.Choice(["match", "reestimate"]),
+    help="Moments of the reference, or new statistics; default: match with a reference.",
 )
 @options.run_options
 def recalibrate(out: Output, model: Path, output: Path, images: Path, **given: Any) -> None:
@@ -77,7 +81,8 @@ def equalize(out: Output, model: Path, output: Path, **given: Any) -> None:
     """Scale channels so that few bits fit more of their weights; same outputs."""
     from onnx_esn import verbs
 
-    source = open_model(model, output)
-    result = verbs.equalize(source, **given)
+    with out.progress():
+        source = open_model(model, output)
+        result = verbs.equalize(source, **given)
     del source  # as large as the file
     finish(out, "equalize", result, model, output)

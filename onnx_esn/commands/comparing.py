@@ -18,7 +18,11 @@ from onnx_esn.commands.base import command
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @options.images_options(required=True)
 @options.labels_option
-@click.option("--reference", type=click.Path(path_type=Path), help="Default: the first model.")
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    help="What the others are compared with; default: the first model.",
+)
 @options.shape_option
 @options.run_options
 def evaluate(

@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from onnx_esn import cli_options as options
-from onnx_esn.cli_output import Output, check_folder, open_model, plotted
-from onnx_esn.commands.base import command
+from onnx_esn.cli_output import Output, check_folder, check_report, open_model, plotted
+from onnx_esn.commands.base import arguments, command
+
+SHARED_BY_POINTS = ("effort", "recipe", "eval_images", "labels", "batch_size")
 
 
 @command("compress model.onnx -o small.onnx --images photos/ --target-cost 10%")
@@ -44,7 +46,7 @@ from onnx_esn.commands.base import command
 @options.layers_options
 @options.labels_option
 @options.evaluation_option
-@click.option("--report", type=click.Path(path_type=Path), help="Write all figures as JSON.")
+@options.report_option
 @options.shape_option
 @options.run_options
 def compress(
@@ -62,7 +64,10 @@ def compress(
     from onnx_esn.report.summaries import result_document, summary
     from onnx_esn.report.tables import comparison_table, skipped_table
 
-    source = open_model(model, output, report)
+    page = report is not None and report.suffix != ".json"
+    if page:
+        check_report(report, model, output)
+    source = open_model(model, output, None if page else report)
     with out.progress() as progress:
         result = pipeline.compress(source, images, progress=progress, **given)
     outputs = {"model": str(output)}
@@ -70,8 +75,25 @@ def compress(
     document["evaluation"] = None if result.evaluation is None else result.evaluation.to_document()
     verbs.write_model(result.model, output, model, external_data=external_data)
     if report is not None:
-        outputs["report"] = str(report)
-        document["outputs"] = outputs
+        document["outputs"] = outputs | {"report": str(report)}
+    if report is not None and page:
+        from onnx_esn.report.page import compression_report, write_report
+
+        with out.progress() as progress:
+            looked = compression_report(
+                source,
+                result,
+                arguments=arguments(),
+                model=model,
+                output=output,
+                input_shape=given["input_shape"],
+                batch_size=given["batch_size"],
+                threads=given["threads"],
+                progress=progress,
+            )
+        document["report"] = looked.to_document()
+        write_report(document, report)
+    elif report is not None:
         write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", report)
     for name, stage in result.stages:
         for line in summary(name, stage):
@@ -82,6 +104,8 @@ def compress(
     if skipped is not None:
         out.say("", skipped)
     out.say(f"wrote {output}")
+    if report is not None:
+        out.say(f"wrote {report / 'report.html' if page else report}")
     out.document(document)
 
 
@@ -94,16 +118,22 @@ def compress(
 @options.labels_option
 @options.evaluation_option
 @options.sweep_options
-@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Images at a time."
+)
 @click.option("--save-models", is_flag=True, help="Write each model too.")
-def sweep(out: Output, model: Path, images: Path, output: Path, **given: Any) -> None:
+@options.report_option
+def sweep(
+    out: Output, model: Path, images: Path, output: Path, report: Path | None, **given: Any
+) -> None:
     """Compress to several budgets in several ways; CSV, JSON and Pareto plots. Resumable."""
     from onnx_esn.report.plots import plot_sweep
     from onnx_esn.report.tables import sweep_table
     from onnx_esn.search.sweep import sweep as run
 
     check_folder(output)
-    open_model(model)
+    check_report(report, model)
+    source = open_model(model)
     with out.progress() as progress:
         show = progress and functools.partial(progress, "points")
         result = run(model, images, output, progress=show, **given)
@@ -112,4 +142,14 @@ def sweep(out: Output, model: Path, images: Path, output: Path, **given: Any) ->
     names = plotted(plot_sweep, document, output)
     if names:
         out.say(f"wrote {output}: {', '.join(names)} (PNG and SVG)")
+    if report is not None:
+        from onnx_esn.report.page import sweep_report, write_report
+
+        more = {name: given[name] for name in SHARED_BY_POINTS}
+        with out.progress() as progress:
+            looked = sweep_report(
+                source, model, images, document, arguments=arguments(), progress=progress, **more
+            )
+        document["report"] = looked.to_document()
+        out.say(f"wrote {write_report(document, report)[0]}")
     out.document(document)

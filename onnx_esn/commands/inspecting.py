@@ -27,7 +27,8 @@ def inspect(out: Output, model: Path, groups: bool, ratios_out: Path | None, **g
     from onnx_esn.passes.inspection import inspect as run
     from onnx_esn.report.tables import group_table, inspection_tables
 
-    inspection = run(open_model(model, ratios_out), **given)
+    with out.progress():
+        inspection = run(open_model(model, ratios_out), **given)
     found = inspection.groups or ()
     out.say(group_table(found, members=out.verbose) if groups else inspection_tables(inspection))
     if ratios_out is not None:
@@ -44,7 +45,8 @@ def annotate(out: Output, model: Path, output: Path, **given: Any) -> None:
     """Write each layer's cost into the model's metadata."""
     from onnx_esn import verbs
 
-    source = open_model(model, output)
-    result = verbs.annotate(source, **given)
+    with out.progress():
+        source = open_model(model, output)
+        result = verbs.annotate(source, **given)
     del source  # as large as the file
     finish(out, "annotate", result, model, output)

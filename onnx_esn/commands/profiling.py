@@ -16,7 +16,11 @@ from onnx_esn.commands.base import command
 @options.model_argument
 @options.output_option
 @click.option(
-    "--threads", default=1, show_default=True, type=click.IntRange(1), help="onnxruntime threads."
+    "--threads",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="onnxruntime threads; as many as the model will run with.",
 )
 @click.option(
     "--points",

@@ -28,7 +28,11 @@ from onnx_esn.commands.base import command
     help="Bits per layer, as onnx-esn trace writes them.",
 )
 @options.images_options(required=False)
-@click.option("--reference", type=click.Path(path_type=Path), help="Model to recalibrate towards.")
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    help="The model whose outputs are wanted; default: the input.",
+)
 @options.format_options
 @options.activation_options
 @options.external_option
@@ -64,7 +68,8 @@ def convert(
     """Store quantized weights in another format: the same model in fewer bytes."""
     from onnx_esn import verbs
 
-    source = open_model(model, output)
-    result = verbs.convert(source, **given)
+    with out.progress():
+        source = open_model(model, output)
+        result = verbs.convert(source, **given)
     del source  # as large as the file
     finish(out, "convert", result, model, output, external_data=external_data)

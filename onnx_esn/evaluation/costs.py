@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from onnx.external_data_helper import uses_external_data
 
 from onnx_esn.errors import ModelError
+from onnx_esn.graph.model_file import check_file
 from onnx_esn.passes.inspection import inspect
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def file_bytes(model: onnx.ModelProto | str | os.PathLike[str]) -> int:
     if isinstance(model, onnx.ModelProto):
         return int(model.ByteSize())
     path = Path(model)
+    check_file(path)
     try:
         proto = onnx.load(path, load_external_data=False)
         files = {path, *(path.parent / name for name in _external_files(proto))}
@@ -64,8 +66,5 @@ def file_bytes(model: onnx.ModelProto | str | os.PathLike[str]) -> int:
 
 
 def _external_files(model: onnx.ModelProto) -> set[str]:
-    return {
-        ExternalDataInfo(tensor).location
-        for tensor in model.graph.initializer
-        if uses_external_data(tensor)
-    }
+    outside = (t for t in model.graph.initializer if uses_external_data(t))
+    return {e.value for tensor in outside for e in tensor.external_data if e.key == "location"}

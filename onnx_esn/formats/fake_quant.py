@@ -6,7 +6,9 @@ The graph stays as it is and any runtime runs it; `inspect` reads the codes back
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,7 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.layer_weight import Block
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.number_formats import EPSILON, round_to, stored_dtype, to_stored
-from onnx_esn.graph.readers import readers
+from onnx_esn.graph.readers import readers, reads
 from onnx_esn.graph.weights import (
     Floats,
     StoredWeight,
@@ -145,16 +147,41 @@ def quantized_block(weight: StoredWeight, block: Block, codes: Floats, step: Flo
     return values
 
 
+@dataclass(frozen=True)
+class _Wiring:
+    """Who makes and who reads a tensor, found once for a model of which many layers are written.
+
+    Meanwhile nodes may come to read others instead, never more of these.
+    """
+
+    nodes: int
+    maker: dict[str, int]
+    users: dict[str, list[int]]
+
+
+_WIRINGS: WeakKeyDictionary[Constants, _Wiring] = WeakKeyDictionary()
+
+
+def _wiring(model: onnx.ModelProto, constants: Constants) -> _Wiring:
+    known, nodes = _WIRINGS.get(constants), model.graph.node
+    if known is None or known.nodes != len(nodes):
+        maker = {name: i for i, node in enumerate(nodes) for name in node.output}
+        _WIRINGS[constants] = known = _Wiring(len(nodes), maker, readers(model))
+    return known
+
+
 def _own_tensor(
     model: onnx.ModelProto, constants: Constants, layers: Sequence[Layer], weight: StoredWeight
 ) -> onnx.TensorProto | None:
     """The stored tensor, or None where others than these layers read it."""
     names = {name for layer in layers for name in path_outputs(layer, constants)}
+    wiring = _wiring(model, constants)
     allowed = {layer.index for layer in layers}
-    allowed |= {i for i, node in enumerate(model.graph.node) if names & set(node.output)}
-    users = readers(model)
-    if any(set(users.get(name, ())) - allowed for name in names):
-        return None
+    allowed |= {wiring.maker[name] for name in names if name in wiring.maker}
+    for name in names:
+        others = set(wiring.users.get(name, ())) - allowed
+        if any(i < 0 or reads(model.graph.node[i], name) for i in others):
+            return None
     if weight.tensor in constants.initializers:
         stored: onnx.TensorProto = constants.initializers[weight.tensor]
         return stored

@@ -6,6 +6,7 @@ Olive finds a pass by the package config that a run is given: `package_config` m
 
 from __future__ import annotations
 
+import glob
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ class _VerbPass(Pass):
             raise ValueError(str(error)) from error
         except OperationError as error:
             raise OlivePassError(str(error)) from error
-        if target.with_name(f"{target.name}.data").exists():
+        if any(target.parent.glob(f"{glob.escape(target.name)}.*.data")):
             return ONNXModelHandler(str(target.parent), onnx_file_name=target.name)
         return ONNXModelHandler(str(target))
 
@@ -140,8 +141,8 @@ def _quantizing() -> Params:
         "method": _param(str, "compensated, or nearest."),
         "effort": _param(str, "fast, balanced or thorough, for target_cost."),
         "format": _param(str, "fake: floats on the grid. qdq: integers. qonnx: Quant nodes."),
-        "activations": _param(str, "none, uint8, int8 or int16: integers between layers too."),
-        "calibrator": _param(str, "minmax, percentile or entropy, for activations."),
+        "activations": _param(str, "none, uint8 … uint2, int8, int16: integers between layers."),
+        "calibrator": _param(str, "minmax, percentile, entropy or mse, for activations."),
         "keep_opset": _param(bool, "Refuse formats that need a newer operator set."),
     }
 

@@ -11,13 +11,21 @@ from onnx import TensorProto
 from onnx_esn.errors import BudgetError
 from onnx_esn.formats.fake_quant import quantized_block
 from onnx_esn.graph.layer_weight import Block, StoredWeight
-from onnx_esn.graph.number_formats import round_to
+from onnx_esn.graph.number_formats import EPSILON, round_to
 from onnx_esn.numerics.bit_allocation import allocate_bits
 from onnx_esn.numerics.esn import Integers, filter_bits
 from onnx_esn.numerics.midrise import MAX_BITS, Bools, Floats
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
 from onnx_esn.passes.filter_importance import dead_filters, energy_weights
 from onnx_esn.passes.quantizable import Job
+
+# Smallest normal number, and one that is below the largest.
+_NORMAL: dict[int, tuple[float, float]] = {
+    TensorProto.FLOAT: (2.0**-126, 2.0**127),
+    TensorProto.DOUBLE: (2.0**-1022, 2.0**1023),
+    TensorProto.FLOAT16: (2.0**-14, 2.0**15),
+    TensorProto.BFLOAT16: (2.0**-126, 2.0**127),
+}
 
 
 @dataclass(frozen=True)
@@ -137,13 +145,27 @@ def _settled(job: Job, bits: Integers, step: Floats | None, quantizer: Quantizer
     return Choice(real, settled)
 
 
+def _far_apart(data_type: int, step: Floats, bits: Integers) -> bool:
+    """Whether rounding Δ·W_int to a type cannot make another code of any, without trying it.
+
+    It moves a number by half an epsilon of it, here an eighth of a step at most, unless the number
+    is too small or too large for the type; and Δ/2 not at all, where the type holds Δ.
+    """
+    delta, top = step[step > 0], 2.0 ** (bits[step > 0] - 1)
+    smallest, large = _NORMAL[data_type]
+    if (delta < 2 * smallest).any() or (top * delta > large).any():
+        return False
+    fine = EPSILON[data_type] * top <= 0.25
+    return bool((fine & (round_to(delta, data_type) == delta)).all())
+
+
 def _settled_block(
     weight: StoredWeight, block: Block, bits: Integers, step: Floats, quantizer: Quantizer
 ) -> tuple[Integers, Floats]:
     """Bits and steps (m,) with which the codes of some filters can be told apart as stored."""
     W, bits = block.W, bits.copy()
     codes = quantizer.encode(W, step, bits)
-    while True:
+    while not _far_apart(weight.type, step, bits):
         # The weakest filters of a float16 layer can be too weak for their codes to stay apart.
         stored = quantized_block(weight, block, codes, step)
         # What becomes 0 is encoded as half a step above it, but read as what no grid of these has.

@@ -14,6 +14,7 @@ from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import OptionError
 from onnx_esn.numerics.midrise import MAX_BITS
 from onnx_esn.numerics.quantizers import MID_RISE
+from onnx_esn.passes.activations import QuantizeActivations
 from onnx_esn.passes.allocation.trials import TrialOptions, check_effort, compress_to
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.compensation import Compensate
@@ -54,6 +55,7 @@ class CompensatedQuantization:
         walk: how to gather statistics.
         learn: how to learn codes, steps and biases from there (`LearnQuantization`); None: not.
         teacher: the model whose outputs are then wanted; None: the reference.
+        activations: how the activations will be quantized, where their ranges are to be learned.
     """
 
     images: CalibrationSet
@@ -74,6 +76,7 @@ class CompensatedQuantization:
     policy: BitPolicy | str | Path | None = None
     learn: LearnOptions | None = None
     teacher: onnx.ModelProto | None = None
+    activations: QuantizeActivations | None = None
 
     def __post_init__(self) -> None:
         if self.bits is None and self.target_cost is None and self.policy is None:
@@ -165,7 +168,10 @@ class CompensatedQuantization:
         quantized = before[-1][1]
         source = before[-2][1].model if len(before) > 1 else model
         assert isinstance(quantized.plan, QuantizationPlan)
-        learn = LearnQuantization(quantized.plan, images, held, teacher, options, stops)
+        activations = self.activations and replace(self.activations, images=images)
+        learn = LearnQuantization(
+            quantized.plan, images, held, teacher, options, stops, activations
+        )
         found = learn(source)
         figures = quantization_details(source, found.details["bits"], self.input_shape)
         changed = {key: figures[key] for key in ("cost_after", "mean_bits", "pruned_filters")}
@@ -190,6 +196,7 @@ class CompensatedQuantization:
             **plain.details,
             **quantization_details(model, found.details["bits"], self.input_shape),
             "compensated_layers": found.details["compensated_layers"],
+            "damped_layers": found.details["damped_layers"],
         }
         skipped = (*plain.skipped, *found.skipped)
         return replace(found, skipped=skipped, details=details)
@@ -219,6 +226,7 @@ class CompensatedQuantization:
             "cost_before": whole,
             "target": target,
             "compensated_layers": best.quantization.details["compensated_layers"],
+            "damped_layers": best.quantization.details["damped_layers"],
             "effort": self.effort,
             "divergence": best.divergence,
             "trials": [trial.to_document() for trial in trials],

@@ -34,7 +34,8 @@ from onnx_esn.plans import LayerQuantization, QuantizationPlan
 class Compensate:
     """Carry out a quantization plan with error-compensated codes.
 
-    `details` of the result: `compensated_layers`, and in `solver` the walk's options.
+    `details` of the result: `compensated_layers`, `damped_layers`, and in `solver` the walk's
+    options.
 
     Attributes:
         plan: bits and steps for the model that the pass is called with.
@@ -84,7 +85,11 @@ class Compensate:
         plan = replace(self.plan, layers=tuple(entries[x.layer] for x in self.plan.layers))
         result, modified, bits = replay(model, jobs, skipped, plan)
         notes += [Skipped(s.node, f"rounded to nearest: {s.reason}") for s in missed]
-        details: dict[str, Any] = {"compensated_layers": len(solutions), "bits": bits}
+        details: dict[str, Any] = {
+            "compensated_layers": len(solutions),
+            "damped_layers": [name for name, solution in solutions.items() if solution.damped],
+            "bits": bits,
+        }
         return PassResult(result, modified, tuple(notes), plan, details)
 
     def _view(self, model: onnx.ModelProto) -> LayerView:

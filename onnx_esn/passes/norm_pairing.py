@@ -159,7 +159,8 @@ def _normalization(
 
 
 def _same_affine(a: Normalization, b: Normalization) -> bool:
-    return all(
-        bool((np.abs(x - y) <= _SAME * max(float(np.abs(x).max(initial=0)), 1e-6)).all())
-        for x, y in ((a.scale, b.scale), (a.shift, b.shift))
-    )
+    with np.errstate(invalid="ignore"):  # of infinities, which are not the same
+        return all(
+            bool((np.abs(x - y) <= _SAME * max(float(np.abs(x).max(initial=0)), 1e-6)).all())
+            for x, y in ((a.scale, b.scale), (a.shift, b.shift))
+        )

@@ -243,7 +243,7 @@ class Prune:
         else:
             if target is not None and self.scope != "layer":
                 return classes_to_target(known, analysis, macs, self.round_to, self.min_width)
-            score, filters = class_losses(known, analysis), class_scores(analysis, "l1-norm")[1]
+            score, filters = class_losses(known, analysis), _counts(analysis)
         limits = self.scope or "layer", self.round_to, self.min_width
         selector = Selector(analysis, score, filters, *limits)
         if ratios is not None:
@@ -305,8 +305,13 @@ class RemoveZeroFilters:
 _NOT_CONSTANT = "its filters are all zero, but what becomes of them depends on the data"
 
 
+def _counts(analysis: Analysis) -> Floats:
+    """Filters of each class."""
+    return class_scores(analysis, "l1-norm", ranking=False)[1]
+
+
 def _zero_classes(analysis: Analysis) -> Mask:
-    score, filters = class_scores(analysis, "l1-norm")
+    score, filters = class_scores(analysis, "l1-norm", ranking=False)
     score = np.where(score == 0, 0.0, np.inf)
     return Selector(analysis, score, filters, "global", 1).by_ratio(1.0)
 

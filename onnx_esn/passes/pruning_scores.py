@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_esn.errors import OptionError
+from onnx_esn.errors import ModelError, OptionError
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.norms.batchnorm import BatchNorm, batchnorm_after
 from onnx_esn.graph.readers import readers
@@ -76,7 +76,11 @@ def unnormalized_outputs(analysis: Analysis) -> dict[str, int]:
 
 
 def class_scores(
-    analysis: Analysis, criterion: str, variances: Mapping[str, Floats] | None = None
+    analysis: Analysis,
+    criterion: str,
+    variances: Mapping[str, Floats] | None = None,
+    *,
+    ranking: bool = True,
 ) -> tuple[Floats, Floats]:
     """Score (G,) and number of filters (G,) of each class.
 
@@ -87,9 +91,11 @@ def class_scores(
         analysis: the labelled model.
         criterion: key of `CRITERIA`.
         variances: measured variance (M,) of layers' outputs, by output tensor.
+        ranking: whether the scores are compared; otherwise one that is no number is infinite.
 
     Raises:
         OptionError: the criterion needs measured variances.
+        ModelError: a filter scores NaN or infinity: it has no place in a ranking.
     """
     score = CRITERIA[criterion]
     total = np.zeros(len(analysis.classes))
@@ -103,7 +109,16 @@ def class_scores(
         W = layer.as_filters(analysis.constants.value(layer.weight))
         bn = batchnorm_after(analysis.model, users, analysis.constants, layer)
         norms = score(W, bn, (variances or {}).get(layer.output))
-        mean = norms.mean()
+        finite = np.isfinite(norms)
+        if ranking and not finite.all():
+            raise ModelError(
+                f"{layer.name}: filter {int(np.argmin(finite))} scores "
+                f"{norms[int(np.argmin(finite))]} by {criterion}: its weights, or what normalizes "
+                "its outputs, hold NaN or infinity, so that filters cannot be ranked; mend the "
+                "model"
+            )
+        norms = np.where(finite, norms, np.inf)
+        mean = norms.mean(where=finite) if finite.any() else 0.0
         norms = norms / mean if mean > 0 else norms
         of = analysis.classes.of[first : first + layer.filters]
         np.add.at(total, of, norms)

@@ -138,7 +138,7 @@ def _write(
         else:
             codes = given[rows]
         peak[rows] = np.abs(codes).max(axis=1, initial=0.0)
-        odd = odd and bool((codes[peak[rows] > 0] % 2.0 == 1.0).all())
+        odd = odd and _all_odd(codes[peak[rows] > 0])
         if offset.any():
             grid = ShiftedGrid(step[rows], codes, offset[rows])
             return round_to(shifted_values(grid), weight.type)
@@ -147,6 +147,11 @@ def _write(
     changed = write_blocks(model, constants, job.layers, weight, values)
     # As `detect_grid` reads them: a layer of odd integers alone is mid-rise.
     return changed, filter_bits((peak / 2.0 if odd else peak)[:, None])
+
+
+def _all_odd(codes: Floats) -> bool:
+    """Whether all codes (m, K) are odd integers; one column tells of most layers."""
+    return bool((codes[:, :1] % 2.0 == 1.0).all()) and bool((codes % 2.0 == 1.0).all())
 
 
 def _given_codes(entry: LayerQuantization, job: Job) -> Floats | None:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse
 
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.labels import Labels, Mask
@@ -112,12 +111,14 @@ def _summed(
     analysis: Analysis, layer: Layer, variance: Floats | None, rows: Integers, cols: Integers
 ) -> tuple[Integers, Integers, Floats]:
     """Classes of the rows and of the columns, and the sums of s·|W| over them, ‖s·|W|‖_F = 1."""
+    from scipy.sparse import csr_array
+
     W = layer.as_filters(analysis.constants.value(layer.weight))
     if cols.size == 1:
         cols = np.full(W.shape[1], cols[0])
     ids, i = np.unique(rows, return_inverse=True)
     outs, j = np.unique(cols, return_inverse=True)
-    onto = scipy.sparse.csr_array((np.ones(j.size), (np.arange(j.size), j)), (j.size, outs.size))
+    onto = csr_array((np.ones(j.size), (np.arange(j.size), j)), (j.size, outs.size))
     taps = int(np.prod(layer.kernel, dtype=np.int64))
     worth, norm = np.zeros((ids.size, outs.size)), 0.0
     step = max(1, _AT_ONCE // max(W.shape[1], 1))
