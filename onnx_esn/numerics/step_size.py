@@ -33,7 +33,6 @@ import numpy.typing as npt
 from onnx_esn.numerics import midrise, midtread
 from onnx_esn.numerics.midrise import MAX_BITS, Floats, decode, finite, top_code
 from onnx_esn.numerics.step_cells import best_steps, breakpoints, sort_keys, table_size
-from onnx_esn.numerics.threads import each
 
 Rows = npt.NDArray[np.intp]
 
@@ -80,14 +79,9 @@ def optimal_step(W: npt.ArrayLike, bits: npt.ArrayLike, levels: Levels = MID_RIS
     top_code(b)  # range check
     step = np.zeros(W.shape[0])
     for width in np.unique(b[b > 0]).tolist():
-
-        def found(rows: Rows, width: int = width) -> Floats:
+        for rows in _chunks(np.flatnonzero(b == width), W.shape[1], width):
             A, exponent = _normalised(W[rows])
-            return np.ldexp(_best_step(A, width, levels), exponent)
-
-        parts = list(_chunks(np.flatnonzero(b == width), W.shape[1], width))
-        for rows, best in zip(parts, each(found, parts), strict=True):
-            step[rows] = best
+            step[rows] = np.ldexp(_best_step(A, width, levels), exponent)
     return step
 
 
@@ -114,7 +108,7 @@ def step_for_all_bits(W: npt.ArrayLike, levels: Levels = MID_RISE) -> tuple[Floa
             left[:, b] = np.where(gains, least, left[:, b - 1])
         return np.ldexp(step, exponent[:, None]), np.ldexp(left, 2 * exponent[:, None])
 
-    parts = each(found, list(_chunks(np.arange(M), K, MAX_BITS)))
+    parts = [found(rows) for rows in _chunks(np.arange(M), K, MAX_BITS)]
     none = np.zeros((0, MAX_BITS + 1))
     steps, error = zip((none, none), *parts, strict=True)
     return np.concatenate(steps), np.concatenate(error)
