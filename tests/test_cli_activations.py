@@ -11,7 +11,7 @@ import pytest
 
 from onnx_esn import compress, evaluate, inspect, quantize
 from onnx_esn.errors import OptionError
-from tests.test_cli import IMAGES, MODEL, fails, run
+from tests.test_cli import IMAGES, MODEL, fails, few, run  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,15 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
     assert not out.exists()
     with pytest.raises(OptionError, match="there are: none, "):
         quantize(MODEL, bits=4, images=IMAGES, activations="uint9")
+
+
+def test_a_plan_knows_the_ranges_of_its_own_kind(tmp_path: Path, few: str) -> None:  # noqa: F811
+    given = ("quantize", MODEL, "--bits", 4, "--images", few, "--activations", "uint4")
+    run(*given, "-o", tmp_path / "a.onnx", "--plan-out", tmp_path / "p.json")
+    again = ("quantize", MODEL, "-o", tmp_path / "b.onnx", "--plan", tmp_path / "p.json")
+    run(*again, "--activations", "uint4")
+    assert (tmp_path / "b.onnx").read_bytes() == (tmp_path / "a.onnx").read_bytes()
+    assert "ranges are for uint4" in fails(*again, "--activations", "uint2")
 
 
 def test_same_bytes_again(written: tuple[Path, dict]) -> None:

@@ -71,6 +71,12 @@ class Storing:
     def check(self, images: object, plan: object = None) -> None:
         """Raise `OptionError` where images are needed and there are none."""
         if self.activations != NONE and images is None and self.known(plan) is None:
+            found = plan.activations if isinstance(plan, QuantizationPlan) else None
+            if found is not None:
+                raise OptionError(
+                    f"the plan's ranges are for {found.kind} activations: give that, or images "
+                    "(--images)"
+                )
             raise OptionError("--activations needs images, to see how large they get (--images)")
 
     def step(
