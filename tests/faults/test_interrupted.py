@@ -15,7 +15,7 @@ import pytest
 
 from .commands import LONG, MODEL, ROOT, arguments, environment, everything, hidden, start
 
-# Seconds: an end takes half of one where the machine is free, and no test should fail where it is not.
+# Seconds. An end takes half of one on a free machine; on a busy one no test should fail for it.
 PATIENCE = 5.0
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 WORDS[signal.SIGHUP] = "the terminal is gone"
