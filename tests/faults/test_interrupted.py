@@ -21,6 +21,18 @@ WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 WORDS[signal.SIGHUP] = "the terminal is gone"
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_ignored():
+    """A shell starts background work with interrupts ignored, which children inherit."""
+    before = {number: signal.getsignal(number) for number in WORDS}
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def end(process, number):
     """Send the signal; the seconds until the end, and what was said."""
     process.send_signal(number)
