@@ -34,8 +34,6 @@ from onnx_esn.numerics import midrise, midtread
 from onnx_esn.numerics.midrise import MAX_BITS, Floats, decode, finite, top_code
 from onnx_esn.numerics.step_cells import best_steps, breakpoints, sort_keys, table_size
 
-Rows = npt.NDArray[np.intp]
-
 _FEW_BREAKPOINTS = 512  # a filter with no more is swept over its whole range
 _EXACT_BREAKPOINTS = 8192  # one with no more is never given a window
 _BOUNDED_RISES = 15  # up to 5 bits
@@ -93,11 +91,10 @@ def step_for_all_bits(W: npt.ArrayLike, levels: Levels = MID_RISE) -> tuple[Floa
     """
     W = finite(W, "weight")
     M, K = W.shape
-
-    def found(rows: Rows) -> tuple[Floats, Floats]:
+    steps, errors = (np.zeros((M, MAX_BITS + 1)) for _ in range(2))
+    for rows in _chunks(np.arange(M), K, MAX_BITS):
         A, exponent = _normalised(W[rows])
-        step = np.zeros((rows.size, MAX_BITS + 1))
-        left = np.zeros((rows.size, MAX_BITS + 1))
+        step, left = (np.zeros((rows.size, MAX_BITS + 1)) for _ in range(2))
         left[:, 0] = np.einsum("mk,mk->m", A, A)
         for b in range(1, MAX_BITS + 1):
             fresh, kept = _best_step(A, b, levels), step[:, b - 1]
@@ -106,12 +103,9 @@ def step_for_all_bits(W: npt.ArrayLike, levels: Levels = MID_RISE) -> tuple[Floa
             least = np.minimum(fresh_error, kept_error)
             gains = least < left[:, b - 1] - _TIE * left[:, 0]
             left[:, b] = np.where(gains, least, left[:, b - 1])
-        return np.ldexp(step, exponent[:, None]), np.ldexp(left, 2 * exponent[:, None])
-
-    parts = [found(rows) for rows in _chunks(np.arange(M), K, MAX_BITS)]
-    none = np.zeros((0, MAX_BITS + 1))
-    steps, error = zip((none, none), *parts, strict=True)
-    return np.concatenate(steps), np.concatenate(error)
+        steps[rows] = np.ldexp(step, exponent[:, None])
+        errors[rows] = np.ldexp(left, 2 * exponent[:, None])
+    return steps, errors
 
 
 def squared_error(
