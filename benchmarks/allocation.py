@@ -56,7 +56,7 @@ def main(bits: str, weightings: bool, **paths: Any) -> None:
         cost = inspect(uniform, groups=False).totals.esn_prime
         row = [quality(model, uniform, evaluation)[1], allocated(cost)]
         for weights in others.values():
-            with mock.patch("onnx_esn.passes.bit_choice.error_weights", weights):
+            with mock.patch("onnx_esn.passes.quantizing.bit_choice.error_weights", weights):
                 row.append(allocated(cost))
         click.echo(f"{b:4d} {cost:8.4g}" + "".join(f"{v:11.2f}" for v in row))
 

@@ -9,7 +9,7 @@ import click
 from common import load, quality, sets
 
 from onnx_esn import Prune, Recalibrate
-from onnx_esn.passes.pruning_scores import CRITERIA
+from onnx_esn.passes.pruning.scores import CRITERIA
 
 
 @click.command()

@@ -24,9 +24,9 @@ from onnx import helper, numpy_helper
 from benchmarks.common import machine_class
 from onnx_esn import prune
 from onnx_esn.calibration import CalibrationSet, input_specs, open_set
-from onnx_esn.passes.activations import quantize_activations
-from onnx_esn.passes.layer_costs import total_macs
-from onnx_esn.passes.quantization import Quantize
+from onnx_esn.passes.activations.quantizing import quantize_activations
+from onnx_esn.passes.layers.costs import total_macs
+from onnx_esn.passes.quantizing.quantization import Quantize
 
 # One of these on integers costs a pass over a tensor, and none of them multiplies.
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "Transpose")

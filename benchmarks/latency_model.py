@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 
 import onnx_esn
 from onnx_esn.calibration import Session
-from onnx_esn.passes.layer_costs import measured_view
+from onnx_esn.passes.layers.costs import measured_view
 from onnx_esn.passes.profiling.timing import random_feeds
 from onnx_esn.plans.latency_model import LatencyModel
 

@@ -20,12 +20,12 @@ from common import load, machine_class, quality, sets
 from onnx_esn import compress
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.numerics.pareto import cost_at
-from onnx_esn.passes.layer_costs import total_cost, total_macs
+from onnx_esn.passes.correcting.reconstruction import Reconstruct
+from onnx_esn.passes.layers.costs import total_cost, total_macs
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.learning.float_layers import LearnWeights
 from onnx_esn.passes.learning.options import LearnOptions
-from onnx_esn.passes.pruning import Prune
-from onnx_esn.passes.reconstruction import Reconstruct
+from onnx_esn.passes.pruning.prune import Prune
 
 LEVELS = (1.0, 2.0, 5.0, 10.0, 20.0)  # below the float model
 

@@ -79,9 +79,9 @@ def measure(path: Path) -> dict[str, float]:
     """Seconds of the two halves of pruning, and peak memory, of the model in `path`."""
     from onnx_esn.graph.channels.groups import analyse
     from onnx_esn.graph.rewrite.rewriting import rewrite
-    from onnx_esn.passes.pruning import Prune
-    from onnx_esn.passes.pruning_scores import class_scores
-    from onnx_esn.passes.pruning_selection import Selector
+    from onnx_esn.passes.pruning.prune import Prune
+    from onnx_esn.passes.pruning.scores import class_scores
+    from onnx_esn.passes.pruning.selection import Selector
 
     def peak() -> int:
         # Not ru_maxrss: a child process inherits that of its parent.

@@ -44,7 +44,7 @@ from onnx_esn.calibration import (
     open_set,
 )
 from onnx_esn.calibration.streamed import stream_moments
-from onnx_esn.passes.norm_choice import choose_points
+from onnx_esn.passes.correcting.norm_choice import choose_points
 
 COUNTS = (64, 512, 4096)
 SIDE = 224

@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from onnx_esn.evaluation.difference import compare as compare
     from onnx_esn.evaluation.trajectory import Trace as Trace
     from onnx_esn.evaluation.trajectory import trace as trace
-    from onnx_esn.passes.activations import QuantizeActivations as QuantizeActivations
+    from onnx_esn.passes.activations.quantizing import QuantizeActivations as QuantizeActivations
     from onnx_esn.passes.annotation import Annotate as Annotate
     from onnx_esn.passes.base import PassResult as PassResult
     from onnx_esn.passes.base import Sequential as Sequential
     from onnx_esn.passes.base import Skipped as Skipped
+    from onnx_esn.passes.correcting.recalibration import Recalibrate as Recalibrate
     from onnx_esn.passes.export import Export as Export
-    from onnx_esn.passes.inspection import Inspection as Inspection
-    from onnx_esn.passes.inspection import inspect as inspect
+    from onnx_esn.passes.inspecting.inspection import Inspection as Inspection
+    from onnx_esn.passes.inspecting.inspection import inspect as inspect
     from onnx_esn.passes.profiling.assembly import Profile as Profile
     from onnx_esn.passes.profiling.profile import profile as profile
-    from onnx_esn.passes.pruning import Prune as Prune
-    from onnx_esn.passes.pruning import RemoveZeroFilters as RemoveZeroFilters
-    from onnx_esn.passes.quantization import Quantize as Quantize
-    from onnx_esn.passes.recalibration import Recalibrate as Recalibrate
+    from onnx_esn.passes.pruning.prune import Prune as Prune
+    from onnx_esn.passes.pruning.zero_filters import RemoveZeroFilters as RemoveZeroFilters
+    from onnx_esn.passes.quantizing.quantization import Quantize as Quantize
     from onnx_esn.pipeline import CompressionResult as CompressionResult
     from onnx_esn.pipeline import compress as compress
     from onnx_esn.plans import LatencyModel as LatencyModel
@@ -65,15 +65,15 @@ _HOME = {
     "PassResult": "passes.base",
     "Sequential": "passes.base",
     "Skipped": "passes.base",
-    "Inspection": "passes.inspection",
-    "inspect": "passes.inspection",
+    "Inspection": "passes.inspecting.inspection",
+    "inspect": "passes.inspecting.inspection",
     "Profile": "passes.profiling.assembly",
     "profile": "passes.profiling.profile",
-    "Prune": "passes.pruning",
-    "RemoveZeroFilters": "passes.pruning",
-    "Quantize": "passes.quantization",
-    "QuantizeActivations": "passes.activations",
-    "Recalibrate": "passes.recalibration",
+    "Prune": "passes.pruning.prune",
+    "RemoveZeroFilters": "passes.pruning.zero_filters",
+    "Quantize": "passes.quantizing.quantization",
+    "QuantizeActivations": "passes.activations.quantizing",
+    "Recalibrate": "passes.correcting.recalibration",
     "CompressionResult": "pipeline",
     "annotate": "verbs",
     "compress": "pipeline",

@@ -11,7 +11,7 @@ import pytest
 
 from onnx_esn.graph.bodies import restored
 from onnx_esn.graph.channels.groups import analyse
-from onnx_esn.passes.pruning import Prune
+from onnx_esn.passes.pruning.prune import Prune
 from tests.net import feeds_for
 from tests.oracles.equivalence import (
     free_classes,

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from onnx_esn import compress
 from onnx_esn.calibration import input_specs, open_set
 from onnx_esn.cli import cli
-from onnx_esn.passes.inspection import inspect
+from onnx_esn.passes.correcting.output_divergence import output_divergences
+from onnx_esn.passes.inspecting.inspection import inspect
 from onnx_esn.passes.learning.float_layers import LearnWeights
 from onnx_esn.passes.learning.options import LearnOptions
-from onnx_esn.passes.output_divergence import output_divergences
-from onnx_esn.passes.pruning import Prune
+from onnx_esn.passes.pruning.prune import Prune
 from tests.passes.layerwise.samples import smooth
-from tests.passes.test_compensation import network
+from tests.passes.quantizing.test_compensation import network
 
 
 @pytest.fixture

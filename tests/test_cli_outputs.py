@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from onnx_esn.cli_output import Output
+from onnx_esn.cli.output import Output
 from tests.test_cli import IMAGES, MODEL, fails, run
 
 POLICY = '{"schema": "onnx-esn/bit-policy/1", "layers": [{"layer": "conv/Conv", "bits": 4}]}'

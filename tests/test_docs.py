@@ -17,7 +17,7 @@ from onnx_esn.formats import FORMATS
 from onnx_esn.graph.channels import rules as channel_rules
 from onnx_esn.graph.gradients import rules as gradient_rules
 from onnx_esn.passes.exact import rules as exact_rules
-from onnx_esn.passes.pruning_scores import CRITERIA
+from onnx_esn.passes.pruning.scores import CRITERIA
 from onnx_esn.report.summaries import result_document
 from onnx_esn.search.point import Figures, Point
 from tests import docs_options

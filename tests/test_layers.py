@@ -11,16 +11,7 @@ ROOT = Path(__file__).parents[1] / "onnx_esn"
 
 # From the top; packages on one line do not know each other.
 LAYERS = [
-    {
-        "cli",
-        "commands",
-        "cli_options",
-        "cli_output",
-        "cli_places",
-        "cli_signals",
-        "__main__",
-        "integrations",
-    },
+    {"cli", "__main__", "integrations"},
     {"report", "search", "cluster", "__init__"},
     {"pipeline", "verbs", "evaluation"},
     {"passes"},

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_esn
-from onnx_esn.formats import fake_quant
+from onnx_esn.formats import weight_writing
 
 
 def chain(layers: int) -> onnx.ModelProto:
@@ -88,7 +88,7 @@ def test_readers_are_looked_up_once_for_all_layers_that_are_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = []
-    readers = fake_quant.readers
-    monkeypatch.setattr(fake_quant, "readers", lambda model: found.append(1) or readers(model))
+    readers = weight_writing.readers
+    monkeypatch.setattr(weight_writing, "readers", lambda model: found.append(1) or readers(model))
     onnx_esn.quantize(chain(12), bits=4)
     assert len(found) == 1

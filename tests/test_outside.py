@@ -20,7 +20,7 @@ from onnx_esn.graph.external_data import write_with_data
 from onnx_esn.graph.model_file import initializer_bytes, load_model, save_model
 from onnx_esn.passes.layerwise.following import find_plain_layers
 from onnx_esn.passes.layerwise.working_copy import with_own_weights
-from onnx_esn.passes.quantizable import find_jobs
+from onnx_esn.passes.quantizing.quantizable import find_jobs
 from onnx_esn.temporary import process_folder
 from tests.net import Net
 
@@ -110,7 +110,7 @@ def test_a_path_leaves_them_outside_and_gives_a_model_that_holds_them(path, monk
         seen.append(left(model))
         return find_jobs(model, *args, **options)
 
-    monkeypatch.setattr("onnx_esn.passes.quantization.find_jobs", spy)
+    monkeypatch.setattr("onnx_esn.passes.quantizing.quantization.find_jobs", spy)
     expected = onnx_esn.quantize(load_model(path), bits=3).model
     found = onnx_esn.quantize(model=path, bits=3).model
     assert [len(names) for names in seen] == [0, 2]
@@ -126,7 +126,7 @@ def test_a_reference_given_by_its_path_stays_in_its_file(path, monkeypatch):
         seen.append(left(model))
         return stream_moments(model, *args, **options)
 
-    monkeypatch.setattr("onnx_esn.passes.recalibration.stream_moments", spy)
+    monkeypatch.setattr("onnx_esn.passes.correcting.recalibration.stream_moments", spy)
     source = load_model(path)
     images = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(kind_of(source))
     rough = onnx_esn.quantize(source, bits=1).model

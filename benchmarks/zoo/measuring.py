@@ -24,7 +24,7 @@ def measured(path: str, seed: int) -> dict[str, Any]:
     """
     from onnx_esn import Prune
     from onnx_esn.graph.channels.groups import analyse
-    from onnx_esn.passes.pruning_replay import planned_removal
+    from onnx_esn.passes.pruning.replay import planned_removal
     from onnx_esn.plans import PruningPlan
     from tests.oracles.masked import masked_model
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from onnx_esn.calibration import Latency
 from onnx_esn.numerics.agreement import Agreement
-from onnx_esn.passes.inspection_types import json_ready
+from onnx_esn.passes.inspecting.result import json_ready
 
 SCHEMA = "onnx-esn/evaluation/1"
 

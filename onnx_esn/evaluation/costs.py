@@ -13,7 +13,7 @@ from onnx.external_data_helper import uses_external_data
 
 from onnx_esn.errors import ModelError
 from onnx_esn.graph.model_file import check_file
-from onnx_esn.passes.inspection import inspect
+from onnx_esn.passes.inspecting.inspection import inspect
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,11 @@ from onnx_esn.formats.integer_weights import (
 )
 from onnx_esn.formats.qdq_types import SUFFIXES, Place
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.hoisting import Names
 from onnx_esn.graph.layers import Layer, find_layers
 from onnx_esn.graph.readers import readers
-from onnx_esn.graph.shapes import Facts, guessed_facts
+from onnx_esn.graph.shapes import guessed_facts
 from onnx_esn.graph.weights import StoredWeight, as_stored, path_outputs, read_weight
 
 Indices = npt.NDArray[np.int64]

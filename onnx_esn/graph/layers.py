@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.einsum import parse
 from onnx_esn.graph.evaluate import EvaluationError, attributes
+from onnx_esn.graph.facts import Facts
+from onnx_esn.graph.inputs import Shape
 from onnx_esn.graph.node_names import unique_names
-from onnx_esn.graph.shapes import Facts, Shape
 
 Array = NDArray[np.generic]
 OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")

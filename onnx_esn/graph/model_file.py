@@ -40,7 +40,7 @@ def load_model(source: ModelSource, *, outside: bool = False) -> onnx.ModelProto
 
     Args:
         source: path or model.
-        outside: leave large external weights in their file, see `graph.outside`.
+        outside: leave large external weights in their file, see `onnx_esn.outside`.
 
     Raises:
         ModelError: what is given is no model; the file is missing, not an ONNX model, or its

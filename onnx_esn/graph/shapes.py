@@ -8,43 +8,23 @@ known; one pass over the nodes suffices.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, TypeProto, defs, helper, numpy_helper, shape_inference
+from onnx import TensorProto, TypeProto, helper, numpy_helper
 
 from onnx_esn.errors import ModelError, OptionError
 from onnx_esn.graph.bodies import DOMAIN
 from onnx_esn.graph.constants import Constants, operator_sets
-from onnx_esn.graph.evaluate import (
-    QUANTIZERS,
-    EvaluationError,
-    attributes,
-    evaluate_node,
-    is_standard,
-)
+from onnx_esn.graph.facts import SMALL, Array, Facts
 from onnx_esn.graph.flow_types import flow_types
-from onnx_esn.graph.inputs import Shape as Shape
-from onnx_esn.graph.inputs import data_inputs as data_inputs
-from onnx_esn.graph.inputs import declared_shape as declared_shape
-from onnx_esn.graph.inputs import input_sizes as input_sizes
+from onnx_esn.graph.inputs import Shape, declared_shape, input_sizes
 from onnx_esn.graph.intake.limits import VALUES
-from onnx_esn.graph.node_names import describe as describe
-from onnx_esn.graph.node_names import node_name as node_name
+from onnx_esn.graph.node_types import infer_node
+from onnx_esn.graph.small_values import follow_values
 
-log = logging.getLogger(__name__)
-
-Array = NDArray[Any]
-
-# Values up to this many elements are followed through the graph: shapes, axes, pads, indices.
-_SMALL = 8192
 # ONNX knows no shape inference for these; the output is like the input.
 _SHAPE_KEEPING = (
     *("GroupNormalization", "MeanVarianceNormalization"),
@@ -54,29 +34,6 @@ _SHAPE_KEEPING = (
 # Their results have as many rows as the data asks for.
 COUNTING = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
 _SPATIAL_GUESSES = (224, 256, 32, 320, 512, 640, 64, 28, 299, 1024)
-
-
-@dataclass
-class Facts:
-    """What is known of each tensor at one input size.
-
-    Attributes:
-        sizes: the shape each graph input was given.
-        shapes: full shape by tensor name; a missing name means that the shape depends on data or
-            on an operator without a schema.
-        types: element type (`TensorProto.DataType`) by tensor name.
-        values: values of small tensors that do not depend on the data.
-        failures: (node description, reason) of the nodes that shape inference refused.
-        count: how many rows operators such as NonZero were taken to find; None leaves that, and
-            what follows from it, unknown.
-    """
-
-    sizes: dict[str, Shape]
-    count: int | None = None
-    shapes: dict[str, Shape] = field(default_factory=dict)
-    types: dict[str, int] = field(default_factory=dict)
-    values: dict[str, Array] = field(default_factory=dict)
-    failures: list[tuple[str, str]] = field(default_factory=list)
 
 
 def guessed_facts(
@@ -152,7 +109,7 @@ class ShapeWalk:
     ) -> None:
         """Learn a stored tensor; its value is kept when it is small."""
         self._learn(tensor.name, tensor.data_type, tensor.dims)
-        if math.prod(tensor.dims) <= _SMALL:
+        if math.prod(tensor.dims) <= SMALL:
             self.facts.values[tensor.name] = (
                 value(tensor.name) if value else numpy_helper.to_array(tensor)
             )
@@ -169,7 +126,7 @@ class ShapeWalk:
         if node.domain == DOMAIN:
             outputs = flow_types(node, self.types, facts.values.get(node.input[0]))
         else:
-            outputs = _infer_node(node, self.types, facts, self.opsets, self.imports)
+            outputs = infer_node(node, self.types, facts, self.opsets, self.imports)
         for name in node.output:
             if not name:
                 continue
@@ -192,7 +149,7 @@ class ShapeWalk:
                 if None not in shape:
                     elem = self.declared[name].type.tensor_type.elem_type
                     self._learn(name, elem, [d for d in shape if d is not None])
-        _follow_values(node, facts, self.opsets.get("", 1))
+        follow_values(node, facts, self.opsets.get("", 1))
         for name in node.output:
             if name in facts.values:
                 value = facts.values[name]
@@ -215,87 +172,6 @@ class ShapeWalk:
 def _type(elem: int, shape: Shape | None) -> TypeProto:
     """A type; never changed, so that tensors of one shape can share it."""
     return helper.make_tensor_type_proto(elem, shape)
-
-
-def _infer_node(
-    node: onnx.NodeProto,
-    types: dict[str, TypeProto],
-    facts: Facts,
-    opsets: dict[str, int],
-    imports: list[onnx.OperatorSetIdProto],
-) -> dict[str, TypeProto]:
-    domain = "" if is_standard(node) else node.domain
-    version = opsets.get(domain)
-    if node.domain == "com.microsoft" and node.op_type in QUANTIZERS:
-        version = max(version or 0, 21)
-    if version is None or not defs.has(node.op_type, version, domain):
-        return {}
-    schema = defs.get_schema(node.op_type, version, domain)
-    if any(i and i not in types for i in node.input):
-        return {}
-    data = {
-        i: numpy_helper.from_array(np.array(facts.values[i], order="C"), i)
-        for i in node.input
-        if i in facts.values and _steers(facts.values[i])
-    }
-    try:
-        return shape_inference.infer_node_outputs(
-            schema,
-            node,
-            {i: types[i] for i in node.input if i},
-            data,
-            opset_imports=imports,
-            ir_version=8,
-        )
-    except onnx.checker.ValidationError as error:
-        raise ModelError(
-            f"{describe(node)}: not valid at operator set {version}: "
-            f"{str(error).strip().splitlines()[0]}; export the model at a higher operator set, or "
-            "in float32"
-        ) from error
-    except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        facts.failures.append((describe(node), str(error).strip().splitlines()[-1]))
-        return {}
-
-
-def _steers(value: Array) -> bool:
-    """Whether a shape may depend on this value: counts and indices, or a few scales."""
-    return value.size <= (_SMALL if value.dtype.kind != "f" else 16)
-
-
-def _follow_values(node: onnx.NodeProto, facts: Facts, opset: int) -> None:
-    if not is_standard(node) or not node.output:
-        return
-    out = node.output[0]
-    if node.op_type in ("Shape", "Size"):
-        shape = facts.shapes.get(node.input[0])
-        if shape is not None:
-            attrs = attributes(node)
-            if node.op_type == "Size":
-                value = np.asarray(math.prod(shape), np.int64)
-            else:
-                value = np.asarray(shape[attrs.get("start", 0) : attrs.get("end")], np.int64)
-            facts.values[out] = value
-        return
-    if node.op_type in _UNFOLLOWED or any(i and i not in facts.values for i in node.input):
-        return
-    if any(math.prod(facts.shapes.get(o, ())) > _SMALL for o in node.output):
-        return
-    try:
-        values = [facts.values[i] if i else None for i in node.input]
-        results = evaluate_node(node, values, opset, _SMALL)
-    except EvaluationError as error:
-        log.debug("not folded: %s: %s", describe(node), error)
-        return
-    for name, value in zip(node.output, results, strict=False):
-        if name and value.size <= _SMALL and value.dtype != object:
-            facts.values[name] = value
-
-
-_UNFOLLOWED = {
-    "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
-    "Multinomial", "If", "Loop", "Scan",
-}  # fmt: skip
 
 
 def _static(proto: TypeProto, count: int | None) -> list[int] | None:

@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Array, Facts
 from onnx_esn.graph.inputs import data_inputs, declared_shape, resized
-from onnx_esn.graph.shapes import COUNTING, Array, Facts, guessed_facts, infer_facts
+from onnx_esn.graph.shapes import COUNTING, guessed_facts, infer_facts
 
 # Batches to look at; a model that takes eight frames at a time refuses the first.
 _BATCHES = (2, 8, 16)

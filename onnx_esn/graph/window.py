@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_esn.graph.inputs import Shape
 from onnx_esn.graph.layers import Layer
-from onnx_esn.graph.shapes import Shape
 
 Floats = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_esn.graph.evaluate import attributes
+from onnx_esn.graph.inputs import Shape
 from onnx_esn.graph.layers import Layer
-from onnx_esn.graph.shapes import Shape
 
 Known = Callable[[str], NDArray[Any] | None]
 Readers = Mapping[str, Sequence[int]]

@@ -30,12 +30,14 @@ def allocate_bits(
     budget: float,
     *,
     minimum_bits: npt.ArrayLike = 0,
+    fill: bool = True,
 ) -> Integers:
     """Return the bits b (F,) of each filter, with Σ cost[f, b_f] ≤ budget.
 
     distortion and cost are (F, B): column b is what b bits leave and what they cost, in any units
     (squared error and MAC·bit). minimum_bits is a scalar or (F,); a filter without any distortion
     at the fewest bits (all zero) is exempt from it. Bits that save no distortion are not spent.
+    Without `fill` only edges of the hulls are taken, and what remains is left.
 
     Raises:
         BudgetError: the cheapest choice costs more than the budget.
@@ -60,7 +62,7 @@ def allocate_bits(
             "Raise the target, lower the minimum bits or prune filters first."
         )
     b = _climb_hulls(D, C, allowed, b, budget - spent)
-    return _fill(D, C, allowed, b, budget)
+    return _fill(D, C, allowed, b, budget) if fill else b
 
 
 def _cheapest(D: Floats, C: Floats, allowed: npt.NDArray[np.bool_]) -> Integers:
@@ -116,21 +118,27 @@ def _fill(
     """Spend what is left on single upgrades, best slope first, until none fits."""
     rows = np.arange(b.size)
     left = budget - float(C[rows, b].sum())
-    slopes = np.where(C - C[rows, b][:, None] <= left, _slopes(D, C, allowed, b), -1.0)
-    option = slopes.argmax(axis=1)
-    best = slopes[rows, option]
-    queue = [(-best[f], int(f), int(option[f])) for f in np.flatnonzero(best > 0)]
+    queue: list[tuple[float, int, int, int, float]] = []
+
+    def offer(filters: Integers) -> None:
+        """The upgrades of some filters that fit. As `left` falls, none of the others ever will."""
+        extra = C[filters] - C[filters, b[filters]][:, None]
+        slopes = _slopes(D[filters], C[filters], allowed[filters], b[filters])
+        f, to = np.nonzero((slopes > 0) & (extra <= left))
+        each = (-slopes[f, to], filters[f], to, b[filters[f]], extra[f, to])
+        queue.extend(zip(*(x.tolist() for x in each), strict=True))
+
+    offer(rows)
     heapq.heapify(queue)
     while queue:
-        _, f, to = heapq.heappop(queue)
-        extra = C[f, to] - C[f, b[f]]
-        if extra <= left:
-            left -= extra
-            b[f] = to
-        one = slice(f, f + 1)
-        slope = _slopes(D[one], C[one], allowed[one], b[one])[0]
-        slope[C[f] - C[f, b[f]] > left] = -1.0
-        to = int(slope.argmax())
-        if slope[to] > 0:
-            heapq.heappush(queue, (-slope[to], f, to))
+        _, f, to, start, extra = heapq.heappop(queue)
+        if extra > left or start != b[f]:
+            continue
+        left -= extra
+        b[f] = to
+        known = len(queue)
+        offer(np.array([f]))
+        fresh, queue[known:] = queue[known:], []
+        for upgrade in fresh:
+            heapq.heappush(queue, upgrade)
     return b

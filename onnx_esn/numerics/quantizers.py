@@ -50,6 +50,12 @@ class Quantizer:
         """Return steps and squared errors (M, 9) of W (M, K) at 0 … 8 bits."""
         return step_size.step_for_all_bits(W, self.levels)
 
+    def further_bits(
+        self, W: npt.ArrayLike, steps: Floats, errors: Floats, most: int
+    ) -> tuple[Floats, Floats]:
+        """Return the same (M, most + 1) from what is known of 0 … b bits (M, b + 1) on."""
+        return step_size.further_bits(W, steps, errors, most, self.levels)
+
 
 MID_RISE = Quantizer(
     "mid-rise", 1, midrise.top_code, midrise.round_codes, midrise.encode, step_size.MID_RISE

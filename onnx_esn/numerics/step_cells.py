@@ -48,12 +48,12 @@ class Table:
         ordered: the magnitudes, ascending.
         below: (m, size + 1): how many lie below a place; at 0, how many are 0.
         above: (m, size + 1): the sum of the others.
-        unit: u.
+        total, energy: (m, 1): the sums of all magnitudes and of their squares.
     """
 
-    def __init__(self, A: Floats, rises: int, lowest: float, size: int) -> None:
+    def __init__(self, A: Floats, size: int) -> None:
         m, K = A.shape
-        self.size, self.K, self.lowest = size, K, lowest
+        self.size, self.K = size, K
         self.ordered = np.sort(A, axis=1)
         place = (self.ordered * size).astype(np.int64)
         place += np.arange(m)[:, None] * size
@@ -66,32 +66,46 @@ class Table:
         self.total = sums[:, -1:]
         self.above = self.total - np.take_along_axis(sums, self.below, axis=1)
         self.energy = np.einsum("mk,mk->m", A, A)[:, None]
+
+
+class Thresholds:
+    """Where the codes of a number of bits rise, on the grid of a table.
+
+    Attributes:
+        multiples: (rises,): the thresholds of a step j·u lie at these multiples of j.
+        rise: (rises,): k − up, by which they are counted: threshold k is at (k − up)·Δ.
+        unit: u.
+    """
+
+    def __init__(self, table: Table, rises: int, lowest: float) -> None:
+        self.table, self.lowest, self.up = table, lowest, 0.5 - lowest
+        self.k = np.arange(1, rises + 1)
         # Mid-tread thresholds are at odd multiples of Δ/2.
-        self.multiples = np.arange(1, rises + 1) if lowest else np.arange(1, 2 * rises, 2)
-        self.unit = (1.0 if lowest else 2.0) / size
-        self.k, self.up = np.arange(1, rises + 1), 0.5 - lowest
+        self.multiples = self.k if lowest else np.arange(1, 2 * rises, 2)
+        self.unit = (1.0 if lowest else 2.0) / table.size
+        self.rise = self.k - self.up
 
     def curve(self, first: int, last: int, stride: int) -> Curve:
-        """At the steps j·u, j = first, first + stride, … last."""
+        """P, Q and the error at the steps j·u, j = first, first + stride, … last."""
+        table = self.table
         delta: Floats = np.arange(first, last + 1, stride) * np.float64(self.unit)
-        m = self.below.shape[0]
-        P = np.repeat(self.lowest * self.total, delta.size, axis=1)
-        Q = np.full((m, delta.size), self.lowest**2 * self.K)
-        for t, rise in zip(self.multiples.tolist(), (self.k - self.up).tolist(), strict=True):
-            at = slice(t * first, min(t * last, self.size - 1) + 1, t * stride)
-            part = self.above[:, at]
+        P = np.repeat(self.lowest * table.total, delta.size, axis=1)
+        Q = np.full(P.shape, self.lowest**2 * table.K)
+        for t, rise in zip(self.multiples.tolist(), self.rise.tolist(), strict=True):
+            at = slice(t * first, min(t * last, table.size - 1) + 1, t * stride)
+            part = table.above[:, at]
             P[:, : part.shape[1]] += part
-            Q[:, : part.shape[1]] += 2.0 * rise * (self.K - self.below[:, at])
-        return Curve(delta, P, Q, self.energy - 2.0 * delta * P + delta * delta * Q)
+            Q[:, : part.shape[1]] += 2.0 * rise * (table.K - table.below[:, at])
+        return Curve(delta, P, Q, table.energy - 2.0 * delta * P + delta * delta * Q)
 
 
-def best_steps(A: Floats, rises: int, lowest: float, low: Floats, tie: float) -> Floats | None:
-    """The Δ = P/Q (m,) of the largest P²/Q of magnitudes A (m, K) in [0, 1), none all zero.
+def best_steps(table: Table, rises: int, lowest: float, low: Floats, tie: float) -> Floats | None:
+    """The Δ = P/Q (m,) of the largest P²/Q of magnitudes (m, K) in [0, 1), none all zero.
 
     Among codes whose P²/Q agrees to a relative `tie`, those of the largest step are taken.
 
     Args:
-        A: the magnitudes.
+        table: of the magnitudes.
         rises: how often a code can go up.
         lowest: the smallest magnitude of codes, ½ or 0.
         low: (m,), below which no best step lies.
@@ -100,16 +114,16 @@ def best_steps(A: Floats, rises: int, lowest: float, low: Floats, tie: float) ->
     Returns:
         None where too many cells are left: sweeping the whole range takes less.
     """
-    table = Table(A, rises, lowest, table_size(A.shape[1], rises))
-    first = int(low.min() / table.unit) // _WIDE * _WIDE
-    wide = table.curve(first, table.size, _WIDE)
+    at = Thresholds(table, rises, lowest)
+    first = int(low.min() / at.unit) // _WIDE * _WIDE
+    wide = at.curve(first, table.size, _WIDE)
     left = np.flatnonzero(_left(wide, table.energy).any(axis=0))
     start = first + _WIDE * int(left[0])
     end = min(first + _WIDE * (int(left[-1]) + 1), table.size)
-    narrow = table.curve(start, end, 1)
+    narrow = at.curve(start, end, 1)
     # From the largest step down, as ties want it.
     row, cell = np.nonzero(_left(narrow, table.energy)[:, ::-1])
-    return _swept(table, narrow, start, row, narrow.delta.size - 2 - cell, tie)
+    return _swept(at, narrow, start, row, narrow.delta.size - 2 - cell, tie)
 
 
 def table_size(K: int, rises: int) -> int:
@@ -146,10 +160,10 @@ def _left(curve: Curve, energy: Floats) -> npt.NDArray[np.bool_]:
 
 
 def _swept(
-    table: Table, curve: Curve, start: int, row: Integers, cell: Integers, tie: float
+    at: Thresholds, curve: Curve, start: int, row: Integers, cell: Integers, tie: float
 ) -> Floats | None:
     """Sweep the cells (g,) of filters (g,), ordered by filter, then by falling step."""
-    t = table.multiples
+    table, t = at.table, at.multiples
     j = (cell + start)[:, None]
     upper, lower = np.minimum(t * (j + 1), table.size), np.minimum(t * j, table.size)
     begin = table.below[row[:, None], lower]
@@ -161,11 +175,11 @@ def _swept(
     ends = np.cumsum(flat)
     offset = np.repeat((begin + row[:, None] * table.K).ravel() - (ends - flat), flat)
     w = table.ordered.ravel()[offset + np.arange(flat.sum())]
-    k = np.repeat(np.broadcast_to(table.k, count.shape).ravel(), flat)
+    k = np.repeat(np.broadcast_to(at.k, count.shape).ravel(), flat)
     keys = np.zeros((row.size, longest), np.int64)
-    keys[np.arange(longest) < count.sum(axis=1)[:, None]] = sort_keys(w, k, table.up)
+    keys[np.arange(longest) < count.sum(axis=1)[:, None]] = sort_keys(w, k, at.up)
     keys.sort(axis=1)
-    w, rise = breakpoints(keys[:, ::-1], table.up)  # from the largest down; padding comes last
+    w, rise = breakpoints(keys[:, ::-1], at.up)  # from the largest down; padding comes last
     start_P, start_Q = curve.P[row, cell + 1, None], curve.Q[row, cell + 1, None]
     P = np.cumsum(np.concatenate([start_P, w], axis=1), axis=1)
     Q = np.cumsum(np.concatenate([start_Q, 2.0 * rise], axis=1), axis=1)

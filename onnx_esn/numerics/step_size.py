@@ -8,12 +8,8 @@ filter and taking two cumulative sums therefore visits *every* assignment of cod
 produce; the largest P²/Q is the global optimum.
 
 Where a filter has many breakpoints, `step_cells` rules out most of the range by bounds, at up to
-five bits. Above that the bounds are weak, and a coarse geometric grid of steps narrows the sweep to
-a window around the best ones. The error is a smooth curve in Δ with a ripple of about 0.9/√K of it
-(the mean square of K rounding errors); whatever the grid finds within five times that of the best
-stays in the window, with one grid point more on each side. A filter of many weights that already
-lies on a coarser grid is the exception: its step is a dip too narrow to be seen; `grid.detect_grid`
-finds it.
+five bits. Above that the bounds are weak, and `step_samples` looks at steps so close that the error
+between them is smooth; only the neighbourhood of the best is swept.
 
 Why nothing is lost on the way from b to b+1 bits: with the same Δ the levels of b bits are among
 those of b+1, so that the error cannot grow. `step_for_all_bits` keeps the step of b bits where the
@@ -24,7 +20,7 @@ mid-tread step is above max|w|.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,16 +28,15 @@ import numpy.typing as npt
 
 from onnx_esn.numerics import midrise, midtread
 from onnx_esn.numerics.midrise import MAX_BITS, Floats, decode, finite, top_code
-from onnx_esn.numerics.step_cells import best_steps, breakpoints, sort_keys, table_size
+from onnx_esn.numerics.step_cells import Table, best_steps, breakpoints, sort_keys, table_size
+from onnx_esn.numerics.step_samples import neighbourhoods
 
 _FEW_BREAKPOINTS = 512  # a filter with no more is swept over its whole range
-_EXACT_BREAKPOINTS = 8192  # one with no more is never given a window
+_EXACT_BREAKPOINTS = 1 << 14  # so is one with no more, where bounds are weak
 _BOUNDED_RISES = 15  # up to 5 bits
-_COARSE_POINTS = 48
-_RIPPLE = 5.0  # coarse errors up to 1 + 5/√K times the smallest stay in the window
 _TIE = 1e-12  # of ‖W‖²: among equally good steps the largest is taken
 _CHUNK = 1 << 16  # breakpoints at a time, so that temporaries stay in the cache
-_IN_WINDOW = 4  # breakpoints of a weight that a window holds, roughly
+_NEAR = 1  # breakpoints of a weight in the neighbourhood of a step, roughly
 
 
 @dataclass(frozen=True)
@@ -77,9 +72,9 @@ def optimal_step(W: npt.ArrayLike, bits: npt.ArrayLike, levels: Levels = MID_RIS
     top_code(b)  # range check
     step = np.zeros(W.shape[0])
     for width in np.unique(b[b > 0]).tolist():
-        for rows in _chunks(np.flatnonzero(b == width), W.shape[1], width):
+        for rows in _chunks(np.flatnonzero(b == width), W.shape[1], [width]):
             A, exponent = _normalised(W[rows])
-            step[rows] = np.ldexp(_best_step(A, width, levels), exponent)
+            step[rows] = np.ldexp(_Search(A, [width], levels).best(width)[0], exponent)
     return step
 
 
@@ -90,18 +85,43 @@ def step_for_all_bits(W: npt.ArrayLike, levels: Levels = MID_RISE) -> tuple[Floa
     are equal where a bit more gains less than 1e-12 of ‖W‖², so that rounding noise buys no bits.
     """
     W = finite(W, "weight")
-    M, K = W.shape
-    steps, errors = (np.zeros((M, MAX_BITS + 1)) for _ in range(2))
-    for rows in _chunks(np.arange(M), K, MAX_BITS):
+    steps, errors = np.zeros((W.shape[0], 1)), np.einsum("mk,mk->m", W, W)[:, None]
+    return further_bits(W, steps, errors, MAX_BITS, levels)
+
+
+def further_bits(
+    W: npt.ArrayLike, steps: Floats, errors: Floats, most: int, levels: Levels = MID_RISE
+) -> tuple[Floats, Floats]:
+    """The steps and squared errors of `step_for_all_bits` (M, most + 1) from the first ones on.
+
+    Args:
+        W: (M, K).
+        steps, errors: (M, b + 1), those of 0 … b bits.
+        most: up to how many bits.
+        levels: of the quantizer.
+    """
+    W = finite(W, "weight")
+    known = steps.shape[1]
+    more = np.zeros((W.shape[0], max(0, most + 1 - known)))
+    steps, errors = np.concatenate([steps, more], axis=1), np.concatenate([errors, more], axis=1)
+    widths = list(range(known, most + 1))
+    for rows in _chunks(np.arange(W.shape[0]), W.shape[1], widths) if widths else ():
         A, exponent = _normalised(W[rows])
-        step, left = (np.zeros((rows.size, MAX_BITS + 1)) for _ in range(2))
-        left[:, 0] = np.einsum("mk,mk->m", A, A)
-        for b in range(1, MAX_BITS + 1):
-            fresh, kept = _best_step(A, b, levels), step[:, b - 1]
-            fresh_error, kept_error = (squared_error(A, d, b, levels) for d in (fresh, kept))
-            step[:, b] = np.where(fresh_error < kept_error - _TIE * left[:, 0], fresh, kept)
-            least = np.minimum(fresh_error, kept_error)
-            gains = least < left[:, b - 1] - _TIE * left[:, 0]
+        search = _Search(A, widths, levels)
+        step = np.ldexp(steps[rows], -exponent[:, None])
+        left = np.ldexp(errors[rows], -2 * exponent[:, None])
+        least_gain = _TIE * np.einsum("mk,mk->m", A, A)
+        for b in widths:
+            (fresh, fresh_error), kept = search.best(b), step[:, b - 1]
+            least = fresh_error
+            if search.is_exact(b):  # the codes of the step of a bit less were among those visited
+                better = fresh_error < left[:, b - 1] - least_gain
+            else:
+                kept_error = squared_error(A, kept, b, levels)
+                better = fresh_error < kept_error - least_gain
+                least = np.minimum(fresh_error, kept_error)
+            step[:, b] = np.where(better, fresh, kept)
+            gains = least < left[:, b - 1] - least_gain
             left[:, b] = np.where(gains, least, left[:, b - 1])
         steps[rows] = np.ldexp(step, exponent[:, None])
         errors[rows] = np.ldexp(left, 2 * exponent[:, None])
@@ -117,20 +137,97 @@ def squared_error(
     return np.asarray(np.einsum("mk,mk->m", residual, residual))
 
 
-def _chunks(rows: npt.NDArray[np.intp], K: int, bits: int) -> Iterator[npt.NDArray[np.intp]]:
-    rises = (1 << (bits - 1)) - 1
-    numbers = K * rises  # at a time
-    if _is_bounded(K, rises):
-        numbers = table_size(K, rises)
-    elif numbers > _EXACT_BREAKPOINTS:
-        numbers = K * _IN_WINDOW
-    size = max(1, _CHUNK // max(numbers, K, 1))
-    return (rows[i : i + size] for i in range(0, rows.size, size))
+class _Search:
+    """The best steps of some filters, at one number of bits after another.
+
+    Args:
+        A: magnitudes (m, K) below 1.
+        widths: the numbers of bits that will be asked for.
+        levels: of the quantizer.
+    """
+
+    def __init__(self, A: Floats, widths: Sequence[int], levels: Levels) -> None:
+        self.live = A.any(axis=1) if A.shape[1] else np.zeros(A.shape[0], dtype=bool)
+        self.A = A if self.live.all() else A[self.live]
+        self.levels = levels
+        self.peak, self.mean = (
+            self.A.max(axis=1, initial=0.0),
+            self.A.sum(axis=1) / max(1, A.shape[1]),
+        )
+        self.energy = np.einsum("mk,mk->m", self.A, self.A)
+        self.crowded: set[int] = set()
+        K, bounded = A.shape[1], [r for r in map(_rises, widths) if _is_bounded(A.shape[1], r)]
+        # The finest one serves all widths.
+        self.table = Table(self.A, table_size(K, max(bounded))) if bounded and self.A.size else None
+
+    def is_exact(self, bits: int) -> bool:
+        """Whether `best(bits)` has compared all codes that any step can give."""
+        rises, K = _rises(bits), self.A.shape[1]
+        return K * rises <= _EXACT_BREAKPOINTS or (
+            _is_bounded(K, rises) and bits not in self.crowded
+        )
+
+    def best(self, bits: int) -> tuple[Floats, Floats]:
+        """The best Δ (m,), 0 where all magnitudes are 0, and the squared error (m,) it leaves."""
+        step, error = np.zeros(self.live.size), np.zeros(self.live.size)
+        A, lowest, rises = self.A, self.levels.lowest, _rises(bits)
+        top = rises + lowest
+        if not A.size or top == 0:
+            error[self.live] = self.energy
+            return step, error
+        highest = self.peak / self.levels.least  # no Δ = P/Q is above it: |c| ≤ c²/least
+        if rises == 0:
+            step[self.live] = np.minimum(self.mean / lowest, highest)
+            error[self.live] = np.maximum(self.energy - A.shape[1] * self.mean**2, 0.0)
+            return step, error
+        # Nor below this: c ≤ top grows with |w|, so P/Q ≥ mean|w|/top. The margins let breakpoints
+        # at the very ends take part.
+        low, high = self.mean / top * (1.0 - 1e-9), highest * (1.0 + 1e-9)
+        found = None
+        if _is_bounded(A.shape[1], rises):
+            assert self.table is not None
+            found = best_steps(self.table, rises, lowest, low, _TIE)
+            if found is None:
+                self.crowded.add(bits)
+        if found is None and self.is_exact(bits):
+            found, _ = _sweep(A, rises, lowest, low, high)
+        elif found is None:
+            most = np.minimum(high, 4.0 * self.peak / (rises + 1))
+            found, gain = np.zeros(A.shape[0]), np.zeros(A.shape[0])
+            for near in neighbourhoods(A, rises, lowest, low, most):
+                one, more = _sweep(A, rises, lowest, *near)
+                found = np.where(more > gain * (1.0 + _TIE), one, found)
+                gain = np.maximum(gain, more)
+        # In full precision, from the codes.
+        c = self.levels.encode(A, np.minimum(found, highest), bits)
+        P, Q = np.einsum("mk,mk->m", c, A), np.einsum("mk,mk->m", c, c)
+        step[self.live] = np.minimum(P / Q, highest)
+        error[self.live] = np.maximum(self.energy - P * P / Q, 0.0)
+        return step, error
+
+
+def _rises(bits: int) -> int:
+    """How often a code goes up from its lowest to its highest magnitude."""
+    return (1 << (bits - 1)) - 1
 
 
 def _is_bounded(K: int, rises: int) -> bool:
     """Whether `step_cells` rules out most of the sweep."""
     return rises <= _BOUNDED_RISES and K * rises > _FEW_BREAKPOINTS
+
+
+def _chunks(
+    rows: npt.NDArray[np.intp], K: int, widths: Sequence[int]
+) -> Iterator[npt.NDArray[np.intp]]:
+    size = max(1, _CHUNK // max(K, 1, *(_numbers(K, _rises(b)) for b in widths)))
+    return (rows[i : i + size] for i in range(0, rows.size, size))
+
+
+def _numbers(K: int, rises: int) -> int:
+    """How many numbers a filter takes, roughly."""
+    if _is_bounded(K, rises):
+        return table_size(K, rises)
+    return K * (rises if K * rises <= _EXACT_BREAKPOINTS else _NEAR)
 
 
 def _normalised(W: Floats) -> tuple[Floats, npt.NDArray[np.int32]]:
@@ -140,66 +237,10 @@ def _normalised(W: Floats) -> tuple[Floats, npt.NDArray[np.int32]]:
     return np.ldexp(A, -exponent[:, None]), exponent
 
 
-def _best_step(A: Floats, bits: int, levels: Levels) -> Floats:
-    """Return the best Δ (m,) of the magnitudes A (m, K); 0 where all are 0."""
-    m, K = A.shape
-    step = np.zeros(m)
-    live = A.any(axis=1) if K else np.zeros(m, dtype=bool)
-    rises = (1 << (bits - 1)) - 1
-    top = rises + levels.lowest
-    if not live.any() or top == 0:
-        return step
-    A = A if live.all() else A[live]
-    peak, mean = A.max(axis=1), A.mean(axis=1)
-    highest = peak / levels.least  # no Δ = P/Q is above it: |c| ≤ c²/least
-    if rises == 0:
-        best = mean / levels.lowest
-    else:
-        # Nor below this: c ≤ top grows with |w|, so P/Q ≥ mean|w|/top. The margins let breakpoints
-        # at the very ends take part.
-        low, high = mean / top * (1.0 - 1e-9), highest * (1.0 + 1e-9)
-        found = None
-        if _is_bounded(K, rises):
-            found = best_steps(A, rises, levels.lowest, low, _TIE)
-        if found is None:
-            if K * rises > _EXACT_BREAKPOINTS:
-                most = np.minimum(high, 4.0 * peak / (rises + 1))
-                low, high = _window(A, rises, levels, low, most)
-            found = _sweep(A, rises, levels.lowest, low, high)
-        best = _polished(A, found, bits, levels)
-    step[live] = np.minimum(best, highest)
-    return step
-
-
-def _window(
-    A: Floats, rises: int, levels: Levels, low: Floats, high: Floats
+def _sweep(
+    A: Floats, rises: int, lowest: float, low: Floats, high: Floats
 ) -> tuple[Floats, Floats]:
-    """Narrow low, high (m,) to the neighbourhood of the best steps of a geometric grid."""
-    ratio = np.linspace(0.0, 1.0, _COARSE_POINTS)
-    grid = low[:, None] * (high / low)[:, None] ** ratio
-    A32 = A.astype(np.float32)
-    code, errors = np.empty_like(A32), np.empty(grid.shape)
-    for j in range(_COARSE_POINTS):
-        delta = grid[:, j, None].astype(np.float32)
-        np.multiply(A32, 1 / delta, out=code)
-        if levels.lowest == 0:
-            code += np.float32(0.5)
-        np.floor(code, out=code)
-        np.minimum(code, rises, out=code)
-        code += np.float32(levels.lowest)
-        code *= delta
-        code -= A32
-        errors[:, j] = np.einsum("mk,mk->m", code, code)
-    margin = 1.0 + _RIPPLE / np.sqrt(A.shape[1])
-    near = errors <= margin * errors.min(axis=1, keepdims=True)
-    first = np.maximum(near.argmax(axis=1) - 1, 0)
-    last = np.minimum(_COARSE_POINTS - near[:, ::-1].argmax(axis=1), _COARSE_POINTS - 1)
-    rows = np.arange(A.shape[0])
-    return grid[rows, first], grid[rows, last]
-
-
-def _sweep(A: Floats, rises: int, lowest: float, low: Floats, high: Floats) -> Floats:
-    """Return the Δ = P/Q (m,) of the largest P²/Q over all codes met from Δ = high to low."""
+    """The Δ = P/Q (m,) of the largest P²/Q over all codes met from Δ = high to low, and this."""
     m = A.shape[0]
     up = 0.5 - lowest  # |w|/Δ + up, rounded down, is how often the code has risen
     below = np.minimum(np.floor(A / high[:, None] + up), rises)
@@ -220,10 +261,4 @@ def _sweep(A: Floats, rises: int, lowest: float, low: Floats, high: Floats) -> F
     gain = np.divide(P * P, Q, out=np.zeros_like(P), where=Q > 0)  # Q = 0: no code has risen yet
     best = (gain >= gain.max(axis=1, keepdims=True) * (1.0 - _TIE)).argmax(axis=1)
     rows = np.arange(m)
-    return np.asarray(P[rows, best] / Q[rows, best])
-
-
-def _polished(A: Floats, step: Floats, bits: int, levels: Levels) -> Floats:
-    """Return the step that fits the codes of `step` best, in full precision."""
-    c = levels.encode(A, np.minimum(step, A.max(axis=1) / levels.least), bits)
-    return np.asarray(np.einsum("mk,mk->m", c, A) / np.einsum("mk,mk->m", c, c))
+    return P[rows, best] / Q[rows, best], gain[rows, best]

@@ -15,11 +15,11 @@ import onnx
 
 from onnx_esn.graph import metadata
 from onnx_esn.graph.layers import OPERATORS
-from onnx_esn.graph.shapes import node_name
+from onnx_esn.graph.node_names import node_name
 from onnx_esn.passes.base import PassResult, Skipped, copied
-from onnx_esn.passes.inspection import inspect
-from onnx_esn.passes.inspection_types import Inspection, LayerInspection, json_ready, to_json
-from onnx_esn.passes.layer_costs import InputShape
+from onnx_esn.passes.inspecting.inspection import inspect
+from onnx_esn.passes.inspecting.result import Inspection, LayerInspection, json_ready, to_json
+from onnx_esn.passes.layers.costs import InputShape
 
 _NODE_KEYS = ("macs", "bits", "esn_a", "esn_d", "esn_prime_d")
 _TOTALS = {

@@ -15,10 +15,10 @@ from onnx_esn.formats.qonnx_folding import folded
 from onnx_esn.formats.storage import file_bytes
 from onnx_esn.formats.written import Written
 from onnx_esn.graph.constants import Constants, operator_sets
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.layers import find_layers
 from onnx_esn.graph.quant_operators import is_quant
 from onnx_esn.graph.quantized import quantizing_node, with_float_weights
-from onnx_esn.graph.shapes import Facts
 from onnx_esn.graph.weights import read_weight
 from onnx_esn.passes.annotation import strip_annotation
 from onnx_esn.passes.base import PassResult, Skipped

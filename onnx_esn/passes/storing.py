@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 
 import onnx
 
-from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import OptionError
 from onnx_esn.formats.activations_grid import KINDS
 from onnx_esn.formats.storage import file_bytes
 from onnx_esn.numerics.midrise import MAX_BITS
 from onnx_esn.numerics.quantizers import MID_RISE
-from onnx_esn.passes.activations import QuantizeActivations
+from onnx_esn.passes.activations.quantizing import QuantizeActivations
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.export import Export
+from onnx_esn.passes.setting import Setting
 from onnx_esn.plans import ActivationRange, ActivationRanges, Plan, QuantizationPlan
 
 NONE = "none"
@@ -79,63 +79,39 @@ class Storing:
                 )
             raise OptionError("--activations needs images, to see how large they get (--images)")
 
-    def step(
-        self,
-        images: CalibrationSet | None,
-        *,
-        plan: object = None,
-        only: tuple[str, ...] = (),
-        exclude: tuple[str, ...] = (),
-        batch_size: int = 64,
-        threads: int | None = None,
-    ) -> Export | _Activations:
+    def step(self, setting: Setting, plan: object = None) -> Export | _Activations:
         """The pass.
 
         Args:
-            images: the calibration set; only activations need it.
+            setting: only activations need its images.
             plan: that of the weights; may know the ranges of the activations.
-            only, exclude: patterns: which layers are quantized.
-            batch_size, threads: for the images.
         """
         if self.activations == NONE:
             return self._export()
-        return _Activations(
-            self.quantize_activations(images, plan, only, exclude, batch_size, threads)
-        )
+        return _Activations(self.quantize_activations(setting, plan))
 
-    def learned(
-        self,
-        only: tuple[str, ...],
-        exclude: tuple[str, ...],
-        batch_size: int,
-        threads: int | None,
-    ) -> QuantizeActivations | None:
-        """The pass whose ranges can be learned: of 8 bits or fewer; None where there is none."""
+    def learned(self, setting: Setting) -> QuantizeActivations | None:
+        """The pass whose ranges can be learned: of 8 bits or fewer; None where there is none.
+
+        It has no images yet: who learns has a part of them at a time.
+        """
         if self.activations == NONE or KINDS[self.activations].symmetric:
             return None
-        return self.quantize_activations(None, None, only, exclude, batch_size, threads)
+        return self.quantize_activations(replace(setting, images=None))
 
-    def quantize_activations(
-        self,
-        images: CalibrationSet | None,
-        plan: object,
-        only: tuple[str, ...],
-        exclude: tuple[str, ...],
-        batch_size: int,
-        threads: int | None,
-    ) -> QuantizeActivations:
+    def quantize_activations(self, setting: Setting, plan: object = None) -> QuantizeActivations:
         """The pass that does it; arguments as of `step`."""
         known = self.known(plan)
         return QuantizeActivations(
-            images,
+            setting.images,
             kind=self.activations,
             calibrator=self.calibrator,
             ranges={} if known is None else known.by_tensor(),
-            only=only,
-            exclude=exclude,
+            only=setting.only,
+            exclude=setting.exclude,
             keep_opset=self.keep_opset,
-            batch_size=batch_size,
-            threads=threads,
+            batch_size=setting.walk.batch_size,
+            threads=setting.walk.threads,
         )
 
     def _export(self) -> Export:

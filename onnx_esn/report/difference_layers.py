@@ -11,7 +11,7 @@ from rich.text import Text
 
 from onnx_esn.evaluation.difference import Difference
 from onnx_esn.evaluation.difference.result import LayerDifference
-from onnx_esn.passes.inspection_types import LayerInspection
+from onnx_esn.passes.inspecting.result import LayerInspection
 
 from . import numbers
 from .layout import cell, count, elide, grid, note

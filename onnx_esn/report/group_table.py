@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
-from onnx_esn.passes.inspection_types import GroupInspection
+from onnx_esn.passes.inspecting.result import GroupInspection
 
 from . import numbers
 from .layout import cell, count, elide, grid, note

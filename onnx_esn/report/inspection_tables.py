@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from onnx_esn.passes.inspection_types import Inspection, LayerInspection
+from onnx_esn.passes.inspecting.result import Inspection, LayerInspection
 
 from . import numbers
 from .group_table import groups_line

@@ -12,7 +12,7 @@ import onnx
 from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import OptionError
 from onnx_esn.evaluation import Comparison
-from onnx_esn.passes.esn_metrics import EsnMetrics, measure_esn
+from onnx_esn.passes.inspecting.esn_metrics import EsnMetrics, measure_esn
 from onnx_esn.passes.layerwise.known import Known
 
 from .methods import Options

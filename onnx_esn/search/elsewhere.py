@@ -17,7 +17,7 @@ from onnx_esn.cluster.dispatch import Cluster, Died
 from onnx_esn.cluster.image_parcel import ImageParcel
 from onnx_esn.cluster.payload import Payload, model_parcel, parcel
 from onnx_esn.errors import OnnxEsnError, OutputError
-from onnx_esn.passes.esn_metrics import EsnMetrics
+from onnx_esn.passes.inspecting.esn_metrics import EsnMetrics
 from onnx_esn.passes.layerwise.shards import ShardSums, ShardTask
 
 from .computing import Compress, Computed, Computer

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import onnx
 
 from onnx_esn.calibration import CalibrationSet
-from onnx_esn.passes.layer_costs import measured_view
+from onnx_esn.passes.layers.costs import measured_view
 from onnx_esn.passes.layerwise.known import Known
 from onnx_esn.passes.layerwise.observation import observe
 from onnx_esn.passes.layerwise.shards import Spread
 from onnx_esn.passes.layerwise.statistics import WalkOptions
-from onnx_esn.passes.requantization import open_weights
+from onnx_esn.passes.quantizing.requantization import open_weights
 from onnx_esn.pipeline import image_sets
 from onnx_esn.verbs import InputShape, named_shapes, opened_plain
 

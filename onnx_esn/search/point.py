@@ -11,7 +11,7 @@ from typing import Any
 
 from onnx_esn.evaluation import Comparison, Evaluation
 from onnx_esn.graph.model_file import write_text
-from onnx_esn.passes.esn_metrics import EsnMetrics
+from onnx_esn.passes.inspecting.esn_metrics import EsnMetrics
 
 SCHEMA = "onnx-esn/sweep-point/2"
 

@@ -15,7 +15,7 @@ from onnx_esn.calibration import Recipe, Source, input_specs, open_set
 from onnx_esn.errors import BudgetError, OperationError, OptionError, OutputError
 from onnx_esn.graph.model_file import load_model
 from onnx_esn.graph.model_source import ModelSource, plain_source
-from onnx_esn.passes.esn_metrics import measure_esn
+from onnx_esn.passes.inspecting.esn_metrics import measure_esn
 from onnx_esn.pipeline import compress as compress_model
 from onnx_esn.targets import claimed, clean_folder
 

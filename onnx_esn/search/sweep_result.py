@@ -14,8 +14,8 @@ import numpy as np
 
 from onnx_esn.graph.model_file import write_text
 from onnx_esn.numerics.pareto import SAME_COST, pareto_front
-from onnx_esn.passes.esn_metrics import WIDTHS
-from onnx_esn.passes.inspection_types import json_ready
+from onnx_esn.passes.inspecting.esn_metrics import WIDTHS
+from onnx_esn.passes.inspecting.result import json_ready
 
 from .equal_quality import EqualQuality, equal_quality, levels_of
 from .point import Baseline, Figures, Point

@@ -23,7 +23,7 @@ from onnx_esn.calibration.set_fingerprint import fingerprint_set
 from onnx_esn.cluster.image_parcel import ImageParcel
 from onnx_esn.cluster.payload import parcel
 from onnx_esn.errors import OperationError, OptionError
-from onnx_esn.passes.esn_metrics import measure_esn
+from onnx_esn.passes.inspecting.esn_metrics import measure_esn
 from onnx_esn.search import elsewhere
 from tests.net import Net
 

@@ -27,7 +27,7 @@ from onnx_esn.passes.analysis.channels import ChannelAnalysis, ChannelLoss
 from onnx_esn.passes.analysis.tensors import TensorAnalysis, WeightSnr
 from tests.models import MODELS
 from tests.passes.layerwise.samples import some_images
-from tests.passes.test_compensation import images_for, network
+from tests.passes.quantizing.test_compensation import images_for, network
 
 # Kinds of layers: BatchNormalization, groups, depthwise, transposed, weights on either side, …
 KINDS = [

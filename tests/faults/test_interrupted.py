@@ -83,15 +83,16 @@ BUSY = {
 def test_what_python_cannot_break_off(tmp_path, what):
     script = (
         "import click, sys; from pathlib import Path\n"
-        "from onnx_esn import cli_output, cli_signals, temporary, targets\n"
+        "from onnx_esn import temporary, targets\n"
+        "from onnx_esn.cli import output, signals\n"
         "def ready():\n"
         "    temporary.new_folder(); targets.keep_claimed(Path(sys.argv[1]) / 'm.onnx')\n"
         "    print('ready', flush=True)\n"
-        "@click.command()\n@cli_output.guarded\n"
+        "@click.command()\n@output.guarded\n"
         f"def busy(out):\n    exec({BUSY[what]!r}, {{'ready': ready}})\n"
-        "cli_signals.end_on_signals()\n"
+        "signals.end_on_signals()\n"
         "try: busy(['-q'])\n"
-        "finally: cli_signals.leave()\n"
+        "finally: signals.leave()\n"
     )
     pipe = subprocess.PIPE
     process = subprocess.Popen(
@@ -146,7 +147,7 @@ def test_signals_that_are_ignored_stay_ignored(out, tmp_path):
 def test_a_signal_after_the_end_of_the_work_changes_nothing(tmp_path):
     """Python itself would die of it, while it tidies up."""
     script = (
-        "import time; from onnx_esn.cli_signals import end_on_signals, leave\n"
+        "import time; from onnx_esn.cli.signals import end_on_signals, leave\n"
         "end_on_signals(); leave(); print('ready', flush=True); time.sleep(0.5)\n"
     )
     pipe = subprocess.PIPE

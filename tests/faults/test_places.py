@@ -19,7 +19,7 @@ import pytest
 
 import onnx_esn
 from onnx_esn import outside, shelf, targets, temporary
-from onnx_esn.cli_places import check_folder
+from onnx_esn.cli.places import check_folder
 from onnx_esn.errors import OutputError
 from onnx_esn.graph.model_file import load_model, save_model, write_text
 from tests.test_cli import fails, run

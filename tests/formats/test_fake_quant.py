@@ -11,7 +11,7 @@ from onnx_esn.formats.fake_quant import quantized_values, write
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.number_formats import EPSILON, round_to, to_bytes
 from onnx_esn.graph.weights import read_weight
-from onnx_esn.passes.layer_costs import measured_view
+from onnx_esn.passes.layers.costs import measured_view
 from tests.passes.tiny import graph, tensor, weights
 
 CODES = np.array([[0.5, -1.5, 1.5, 0.5], [0, 0, 0, 0], [3.5, -0.5, 0.5, 2.5]])

@@ -12,7 +12,7 @@ from onnx_esn.errors import OptionError
 from onnx_esn.formats import qdq
 from onnx_esn.formats.options import FormatOptions
 from onnx_esn.graph.constants import Constants
-from onnx_esn.passes.inspection import inspect
+from onnx_esn.passes.inspecting.inspection import inspect
 from onnx_esn.verbs import quantize
 from tests.formats.running import LEVELS, run, worst_difference
 from tests.net import Net, feeds_for

@@ -23,7 +23,7 @@ from onnx_esn.graph.number_formats import round_to, to_bytes
 from onnx_esn.graph.quant_operators import DOMAIN
 from onnx_esn.graph.shapes import guessed_facts
 from onnx_esn.graph.weights import read_weight
-from onnx_esn.passes.layer_costs import measured_view
+from onnx_esn.passes.layers.costs import measured_view
 from tests.graph.random_graphs import random_model, sizes_of_run
 from tests.net import Net, feeds_for
 from tests.oracles.equivalence import relative_difference, run

@@ -12,10 +12,10 @@ from onnx_esn.formats import qonnx
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.number_formats import round_to
 from onnx_esn.graph.weights import read_weight
-from onnx_esn.passes.aciq import Aciq
 from onnx_esn.passes.export import runnable
-from onnx_esn.passes.inspection import inspect
-from onnx_esn.passes.layer_costs import measured_view
+from onnx_esn.passes.inspecting.inspection import inspect
+from onnx_esn.passes.layers.costs import measured_view
+from onnx_esn.passes.quantizing.aciq import Aciq
 from tests.passes.tiny import graph, two_convs, weights
 
 

@@ -14,7 +14,7 @@ from onnx_esn.formats.containers import CONTAINERS
 from onnx_esn.formats.storage import file_bytes, tidy
 from onnx_esn.graph.external_data import has_data_outside
 from onnx_esn.graph.model_file import load_model, save_model
-from onnx_esn.passes.inspection import inspect
+from onnx_esn.passes.inspecting.inspection import inspect
 from onnx_esn.verbs import quantize, write_model
 from tests.formats.running import run, worst_difference
 from tests.net import Net, feeds_for

@@ -13,7 +13,8 @@ from onnx import numpy_helper
 
 import onnx_esn
 from onnx_esn.graph.channels.groups import analyse
-from onnx_esn.passes.pruning import Prune, RemoveZeroFilters
+from onnx_esn.passes.pruning.prune import Prune
+from onnx_esn.passes.pruning.zero_filters import RemoveZeroFilters
 from tests.graph.random_graphs import random_model, sizes_of_run
 from tests.net import feeds_for
 from tests.oracles.equivalence import (

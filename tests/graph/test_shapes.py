@@ -9,13 +9,8 @@ from onnx import TensorProto, helper
 
 from onnx_esn.errors import ModelError, OptionError
 from onnx_esn.graph.constants import Constants
-from onnx_esn.graph.shapes import (
-    data_inputs,
-    declared_shape,
-    guessed_facts,
-    infer_facts,
-    input_sizes,
-)
+from onnx_esn.graph.inputs import data_inputs, declared_shape, input_sizes
+from onnx_esn.graph.shapes import guessed_facts, infer_facts
 from tests.models import MODELS
 from tests.net import Net, feeds_for
 from tests.oracles.equivalence import run

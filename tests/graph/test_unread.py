@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.graph.unread import drop_unread, reads
-from onnx_esn.passes.pruning import Prune
+from onnx_esn.passes.pruning.prune import Prune
 from tests.net import Net, feeds_for
 from tests.oracles.equivalence import relative_difference, run
 

@@ -12,7 +12,7 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.norms.rewriting import _scaled
 from onnx_esn.graph.weights import read_weight
 from onnx_esn.numerics.quantizers import QUANTIZERS
-from onnx_esn.passes.layer_costs import measured_view
+from onnx_esn.passes.layers.costs import measured_view
 from tests.passes.tiny import two_convs
 
 DTYPES = [np.float32, np.float16, np.float64]

@@ -21,7 +21,8 @@ import onnxruntime
 from onnx_esn import evaluation, pipeline, verbs
 from onnx_esn.cli import cli
 from onnx_esn.evaluation import analysis, difference, trajectory
-from onnx_esn.passes import inspection, profiling
+from onnx_esn.passes import profiling
+from onnx_esn.passes.inspecting import inspection
 from onnx_esn.report import pareto_plot, tables
 from onnx_esn.search import sweep
 

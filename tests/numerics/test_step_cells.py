@@ -47,7 +47,7 @@ def test_a_table_has_p_and_q_of_the_nearest_codes() -> None:
     A = np.abs(filters("normal", 4, 300))
     A /= 1.001 * A.max(axis=1, keepdims=True)
     for levels, rises in ((MID_RISE, 7), (MID_TREAD, 7)):
-        table = step_cells.Table(A, rises, levels.lowest, 512)
+        table = step_cells.Thresholds(step_cells.Table(A, 512), rises, levels.lowest)
         curve = table.curve(40, 60, 5)
         np.testing.assert_allclose(curve.delta, np.arange(40, 61, 5) * table.unit)
         for i, delta in enumerate(curve.delta):

@@ -9,8 +9,8 @@ import onnx
 from onnx import numpy_helper
 
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.layers import find_layers
-from onnx_esn.graph.shapes import Facts
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.graph.weights import path_outputs
 from onnx_esn.plans.spatial import unpack_mask

@@ -10,8 +10,8 @@ import pytest
 from onnx_esn.graph import metadata
 from onnx_esn.graph.model_file import load_model
 from onnx_esn.passes.annotation import Annotate, strip_annotation
-from onnx_esn.passes.inspection import inspect
-from onnx_esn.passes.quantization import Quantize
+from onnx_esn.passes.inspecting.inspection import inspect
+from onnx_esn.passes.quantizing.quantization import Quantize
 from tests.passes.tiny import two_convs
 
 ASSETS = Path(__file__).parents[3] / "shared" / "assets"

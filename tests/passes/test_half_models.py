@@ -11,9 +11,9 @@ from onnx import TensorProto
 import onnx_esn
 from onnx_esn.errors import InferenceError
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.layers import find_layers
 from onnx_esn.graph.number_formats import round_to
-from onnx_esn.graph.shapes import Facts
 from onnx_esn.graph.weights import read_weight
 from tests.net import Net, feeds_for
 from tests.oracles.equivalence import (

@@ -19,7 +19,7 @@ from onnx_esn.evaluation.analysis import analyze
 from onnx_esn.report.analysis_plot import draw_layers, draw_snr, plot_analysis
 from onnx_esn.report.analysis_table import analysis_table
 from tests.passes.layerwise.samples import smooth
-from tests.passes.test_compensation import network
+from tests.passes.quantizing.test_compensation import network
 from tests.test_cli import fails, run
 
 

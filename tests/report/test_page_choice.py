@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from onnx_esn.commands.compressing import compress as command
+from onnx_esn.cli.commands.compressing import compress as command
 from onnx_esn.report.page.choosing import choose_point, point_command, point_options
 from onnx_esn.search.methods import METHODS
 from tests.report.sweeps import methods_document, sweep_document

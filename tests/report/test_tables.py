@@ -8,7 +8,7 @@ from onnx_esn.calibration import Latency
 from onnx_esn.evaluation import Accuracy, Comparison, Evaluation, OutputAgreement
 from onnx_esn.numerics.agreement import Agreement
 from onnx_esn.passes.base import Skipped
-from onnx_esn.passes.inspection_types import (
+from onnx_esn.passes.inspecting.result import (
     GroupInspection,
     Inspection,
     LayerInspection,

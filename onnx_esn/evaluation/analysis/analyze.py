@@ -21,8 +21,8 @@ from onnx_esn.passes.analysis.outputs import OutputAnalysis, analyse_outputs
 from onnx_esn.passes.analysis.tensors import analyse_tensors
 from onnx_esn.passes.analysis.whole_model import analyse_model
 from onnx_esn.passes.base import Skipped
-from onnx_esn.passes.layer_costs import LayerView, measured_view, not_counted
-from onnx_esn.passes.layer_patterns import left_out
+from onnx_esn.passes.layers.costs import LayerView, measured_view, not_counted
+from onnx_esn.passes.layers.patterns import left_out
 from onnx_esn.passes.layerwise.following import follow
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 
@@ -110,8 +110,8 @@ def _view(
 ) -> LayerView:
     """The layers; without images their sizes are of no matter, and need not be known."""
     from onnx_esn.graph.constants import Constants
-    from onnx_esn.graph.shapes import Facts
-    from onnx_esn.passes.layer_costs import view_layers
+    from onnx_esn.graph.facts import Facts
+    from onnx_esn.passes.layers.costs import view_layers
 
     if images is None and shape is None:
         try:

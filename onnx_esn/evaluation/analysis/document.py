@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from onnx_esn.passes.inspection_types import json_ready
+from onnx_esn.passes.inspecting.result import json_ready
 
 from .advice import CAVEAT, layer_advice, model_advice, tallies, winner
 from .result import theory

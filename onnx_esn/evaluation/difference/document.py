@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from onnx_esn.evaluation.comparison import OutputAgreement
-from onnx_esn.passes.inspection_types import LayerInspection, json_ready
+from onnx_esn.passes.inspecting.result import LayerInspection, json_ready
 
 if TYPE_CHECKING:
     from .result import Difference, LayerDifference, ModelFigures, OutputsDifference

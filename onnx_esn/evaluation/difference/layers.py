@@ -16,10 +16,10 @@ from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.readers import read_places
 from onnx_esn.graph.shapes import guessed_facts
 from onnx_esn.graph.standard_form import standard_form
-from onnx_esn.passes.inspection import inspect
-from onnx_esn.passes.inspection_types import Inspection
-from onnx_esn.passes.layer_costs import InputShape, measured_view
-from onnx_esn.passes.norm_pairing import kept_channels
+from onnx_esn.passes.correcting.norm_pairing import kept_channels
+from onnx_esn.passes.inspecting.inspection import inspect
+from onnx_esn.passes.inspecting.result import Inspection
+from onnx_esn.passes.layers.costs import InputShape, measured_view
 
 from .ends import End, find_end
 from .pairing import Pairing, pair_nodes

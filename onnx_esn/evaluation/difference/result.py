@@ -10,7 +10,7 @@ from typing import Any
 from onnx_esn.calibration import Latency
 from onnx_esn.errors import OptionError, VerificationError
 from onnx_esn.evaluation.comparison import OutputAgreement
-from onnx_esn.passes.inspection_types import LayerInspection, Totals
+from onnx_esn.passes.inspecting.result import LayerInspection, Totals
 
 
 @dataclass(frozen=True)

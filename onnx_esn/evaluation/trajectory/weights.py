@@ -11,9 +11,9 @@ import numpy as np
 
 from onnx_esn.errors import ModelError
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.layers import find_layers
 from onnx_esn.graph.model_file import load_model
-from onnx_esn.graph.shapes import Facts
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.numerics.midrise import Floats
 

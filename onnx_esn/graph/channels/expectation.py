@@ -8,62 +8,20 @@ of channels), the value is NaN: unknown. Arrays are compact, like labels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from onnx_esn.graph.channels.groups import Analysis
-from onnx_esn.graph.channels.propagation import align, along
+from onnx_esn.graph.channels.integration import Functions
+from onnx_esn.graph.channels.layer_moments import layer_expectation, norm_expectation
+from onnx_esn.graph.channels.moments import Expectation, Floats
+from onnx_esn.graph.channels.propagation import align
 from onnx_esn.graph.channels.rules import NARY, UNARY
-from onnx_esn.graph.evaluate import QUANTIZERS, EvaluationError, attributes, evaluate_node
-from onnx_esn.graph.layers import Layer
+from onnx_esn.graph.evaluate import QUANTIZERS, EvaluationError, attributes
 from onnx_esn.graph.movement import MOVES, Move, MovementError, expand, move
-from onnx_esn.graph.node_names import describe
-from onnx_esn.graph.quantized import quantize_values
-from onnx_esn.graph.window import padding_share, tap_coverage
-
-Floats = NDArray[np.float64]
+from onnx_esn.graph.window import padding_share
 
 _POOLS = ("AveragePool", "GlobalAveragePool", "MaxPool", "GlobalMaxPool", "Resize", "Upsample")
-_REACH, _NODES = 8.0, 1025  # the grid on which functions are integrated, in standard deviations
-_AT_ONCE, _LARGEST = 64, 1 << 22  # nodes; elements of a tensor of moments times all nodes
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """Moments of a tensor's channels; NaN where unknown, variance 0 where exactly constant.
-
-    What is infinite is unknown as well: a model may hold infinities, a bias made of them must not.
-    """
-
-    mean: Floats
-    variance: Floats
-
-    def __post_init__(self) -> None:
-        for name in ("mean", "variance"):
-            values = getattr(self, name)
-            if np.isinf(values).any():
-                object.__setattr__(self, name, np.where(np.isinf(values), np.nan, values))
-
-    def along(self, axis: int, size: int) -> tuple[Floats, Floats]:
-        """Mean and variance (size,) along one axis, over the positions of all others."""
-        others = tuple(a for a in range(self.mean.ndim) if a != axis)
-        mean, variance = np.broadcast_arrays(self.mean, self.variance)
-        first = mean.mean(axis=others)
-        second = variance.mean(axis=others) + mean.var(axis=others)
-        return np.broadcast_to(first, (size,)), np.broadcast_to(second, (size,))
-
-    def channels(self, size: int) -> tuple[Floats, Floats]:
-        """Mean and variance (size,) of the channels on axis 1.
-
-        Raises:
-            ValueError: they vary along other axes as well.
-        """
-        if any(n > 1 for x in (self.mean, self.variance) for n in np.delete(x.shape, 1)):
-            raise ValueError("the expectation varies over positions")
-        return self.along(1, size)
 
 
 def expectations(analysis: Analysis) -> dict[str, Expectation]:
@@ -85,19 +43,18 @@ class _Walk:
         self.layers = {layer.index: layer for layer in analysis.layers}
         self.shapes, self.values = analysis.facts.shapes, analysis.facts.values
         self.constants = analysis.constants
-        self.opset = self.constants.opset.get("", 13)
         self.found: dict[str, Expectation] = {}
-        # Tensors that are a function of one other tensor: that tensor, and the node that makes it.
-        self.roots: dict[str, str] = {}
-        self.makers: dict[str, onnx.NodeProto] = {}
+        self.functions = Functions(self.constants)
 
     def visit(self, index: int, node: onnx.NodeProto) -> None:
         """Work out one node's outputs."""
         out = node.output[0]
         if index in self.layers:
-            self.found[out] = self._layer(node, self.layers[index])
+            layer, source = self.layers[index], self.found.get(node.input[0])
+            self.found[out] = layer_expectation(node, layer, source, self.constants, self.shapes)
         elif node.op_type == "BatchNormalization":
-            self.found[out] = self._batch_norm(node)
+            before = self.found.get(node.input[0])
+            self.found[out] = norm_expectation(node, before, self.constants, self.shapes)
         elif node.op_type in MOVES:
             self._move(node)
         elif node.op_type == "Concat":
@@ -108,55 +65,6 @@ class _Walk:
             self.found[out] = self._reduce(node)
         elif node.op_type in UNARY or node.op_type in NARY or node.op_type in QUANTIZERS:
             self._elementwise(node)
-
-    def _layer(self, node: onnx.NodeProto, layer: Layer) -> Expectation:
-        """Zero filters give their bias; depthwise filters pass a mean on; the rest is unknown."""
-        rows = layer.as_filters(self.constants.value(layer.weight))
-        zero = np.asarray(~rows.any(axis=1), np.bool_)
-        bias = np.zeros(layer.filters)
-        if layer.bias and layer.bias in self.constants:
-            scale = float(attributes(node).get("beta", 1.0)) if node.op_type == "Gemm" else 1.0
-            value = self.constants.value(layer.bias).astype(np.float64) * scale
-            bias = np.broadcast_to(value.reshape(-1), layer.filters)
-        elif layer.bias:
-            zero[:] = False
-        rank = len(self.shapes[node.output[0]])
-        axis = layer.channel_axis
-        mean = np.where(zero, bias, np.nan)
-        variance = np.where(zero, 0.0, np.nan)
-        source = self.found.get(node.input[0])
-        if (
-            layer.depthwise
-            and layer.op == "Conv"
-            and source is not None
-            and source.mean.ndim == rank
-        ):
-            shape = self.shapes[node.input[0]]
-            out = self.shapes[node.output[0]]
-            coverage = tap_coverage(attributes(node), layer, shape, out)
-            taps = rows.astype(np.float64) @ coverage.reshape(-1)
-            repeat = layer.filters // layer.groups
-            m, v = (np.repeat(x, repeat) for x in source.channels(layer.channels_in))
-            still = (v == 0) & ((coverage == 1).all() | (m == 0))
-            mean = np.where(zero, bias, m * taps + bias)
-            variance = np.where(zero | still, 0.0, np.nan)
-        return Expectation(along(mean, axis, rank), along(variance, axis, rank))
-
-    def _batch_norm(self, node: onnx.NodeProto) -> Expectation:
-        names = node.input[1:5]
-        gamma, beta, mean, var = (self.constants.value(n).astype(np.float64) for n in names)
-        if not (var >= 0).all():  # NaN too
-            raise EvaluationError(f"{describe(node)}: its variances are not all 0 or above")
-        gain = gamma / np.sqrt(var + attributes(node).get("epsilon", 1e-5))
-        rank = len(self.shapes[node.output[0]])
-        out_mean, out_var = beta.copy(), gamma**2
-        before = self.found.get(node.input[0])
-        if before is not None:
-            m, v = before.channels(beta.size)
-            constant = v == 0
-            out_mean = np.where(constant, gain * (m - mean) + beta, out_mean)
-            out_var = np.where(constant, 0.0, out_var)
-        return Expectation(along(out_mean, 1, rank), along(out_var, 1, rank))
 
     def _move(self, node: onnx.NodeProto) -> None:
         source = self.found[node.input[0]]
@@ -233,14 +141,15 @@ class _Walk:
     def _elementwise(self, node: onnx.NodeProto) -> None:
         out = node.output[0]
         moving = list(dict.fromkeys(n for n in node.input if n and n not in self.constants))
-        roots = {self.roots.get(n, n) for n in moving}
+        roots = {self.functions.root(n) for n in moving}
         if len(roots) == 1 and (len(moving) == 1 or node.op_type != "Where"):
             (root,) = roots
-            self.roots[out], self.makers[out] = root, node
+            self.functions.add(out, root, node)
             try:
-                self.found[out] = self._integrated(out, root)
+                known = self.functions.integrated(out, root, self.found[root])
+                self.found[out] = self._operand(out) if known is None else known
             except Exception:
-                del self.roots[out], self.makers[out]
+                self.functions.forget(out)
                 raise
             return
         rank = len(self.shapes[out])
@@ -261,55 +170,3 @@ class _Walk:
                 nothing = (m == 0) & (v == 0)
                 mean, variance = np.where(nothing, 0.0, mean), np.where(nothing, 0.0, variance)
             self.found[out] = Expectation(mean, variance)
-
-    def _integrated(self, out: str, root: str) -> Expectation:
-        """Moments of `out`, a function of `root`, over N(mean, variance) of the latter."""
-        e = self.found[root]
-        known = ~np.isnan(e.mean) & ~np.isnan(e.variance)
-        if not known.any():
-            return self._operand(out)  # nothing is known of it either
-        std, mean = np.sqrt(np.where(known, e.variance, 0.0)), np.where(known, e.mean, 0.0)
-        grid = np.linspace(-_REACH, _REACH, _NODES)
-        weight = np.exp(-0.5 * grid * grid)
-        weight /= weight.sum()
-        if mean.size * _NODES > _LARGEST:
-            raise ValueError("too many channels to integrate at once")
-        values = self._on_grid(out, root, mean, std, grid)
-        at_mean = self._evaluate(out, root, mean)
-        first = np.tensordot(weight, values, 1)
-        values -= first  # as large as all weights together, in a small model
-        second = np.tensordot(weight, np.square(values, out=values), 1)
-        constant = np.broadcast_to(align(std == 0, first.ndim), first.shape)
-        first, second = np.where(constant, at_mean, first), np.where(constant, 0.0, second)
-        seen = align(known, first.ndim)
-        return Expectation(np.where(seen, first, np.nan), np.where(seen, second, np.nan))
-
-    def _on_grid(self, out: str, root: str, mean: Floats, std: Floats, grid: Floats) -> Floats:
-        """The values of `out` at all nodes, a few at a time: each step on the way is as large."""
-        values, column = np.empty(0), grid.reshape((-1,) + (1,) * mean.ndim)
-        for i in range(0, grid.size, _AT_ONCE):
-            part = self._evaluate(out, root, mean + std * column[i : i + _AT_ONCE])
-            if part.shape[0] != len(column[i : i + _AT_ONCE]):
-                raise ValueError("does not depend on its input")
-            if i == 0:
-                values = np.empty((grid.size, *part.shape[1:]))
-            values[i : i + _AT_ONCE] = part
-        return values
-
-    def _evaluate(self, name: str, root: str, x: Floats) -> Floats:
-        """The value of tensor `name` where `root` has the values `x` (grid nodes first)."""
-        if name == root:
-            return x
-        inputs: list[NDArray[np.generic] | None] = []
-        for i in self.makers[name].input:
-            if not i:
-                inputs.append(None)
-            elif i in self.constants:
-                value = self.constants.value(i)
-                value = value.astype(np.float64) if value.dtype.kind == "f" else value
-                inputs.append(value.reshape(()) if value.size == 1 else value)
-            else:
-                inputs.append(self._evaluate(i, root, x))
-        if self.makers[name].op_type in QUANTIZERS:
-            return quantize_values(self.makers[name], inputs)
-        return np.asarray(evaluate_node(self.makers[name], inputs, self.opset)[0], np.float64)

@@ -20,13 +20,10 @@ from onnx_esn.graph.channels.propagation import Propagation, propagate
 from onnx_esn.graph.channels.rules import RULES
 from onnx_esn.graph.channels.size_check import lock_what_moves
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.layers import Layer, find_layers
 from onnx_esn.graph.node_names import unique_names
-from onnx_esn.graph.shapes import (
-    COUNTING,
-    Facts,
-    infer_facts,
-)
+from onnx_esn.graph.shapes import COUNTING, infer_facts
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.graph.two_sizes import two_sizes
 

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from onnx_esn.graph.channels.labels import KnownLocks, Labels, LabelSpace
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import EvaluationError, attributes
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.hoisting import captured
+from onnx_esn.graph.inputs import Shape
 from onnx_esn.graph.movement import MovementError
-from onnx_esn.graph.shapes import Facts, Shape, describe
+from onnx_esn.graph.node_names import describe
 
 log = logging.getLogger(__name__)
 T = TypeVar("T", bound=np.generic)

@@ -10,7 +10,7 @@ from onnx_esn.graph.channels.labels import Labels
 from onnx_esn.graph.channels.propagation import Product, Propagation, align, along, others
 from onnx_esn.graph.channels.rules_elementwise import meet_parameter
 from onnx_esn.graph.movement import expand
-from onnx_esn.graph.shapes import describe
+from onnx_esn.graph.node_names import describe
 
 
 def vector_along(p: Propagation, name: str, axis: int, reason: str) -> Labels | None:

@@ -12,7 +12,7 @@ from onnx_esn.graph.channels.labels import Labels
 from onnx_esn.graph.channels.propagation import Product, Propagation
 from onnx_esn.graph.einsum import Equation, parse
 from onnx_esn.graph.movement import MovementError
-from onnx_esn.graph.shapes import describe
+from onnx_esn.graph.node_names import describe
 
 
 def einsum(p: Propagation, node: onnx.NodeProto) -> None:

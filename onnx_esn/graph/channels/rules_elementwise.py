@@ -8,8 +8,9 @@ import onnx
 
 from onnx_esn.graph.channels.labels import Labels
 from onnx_esn.graph.channels.propagation import Propagation, align, along, others
+from onnx_esn.graph.inputs import Shape
 from onnx_esn.graph.movement import MovementError, compact, expand
-from onnx_esn.graph.shapes import Shape, describe
+from onnx_esn.graph.node_names import describe
 
 
 def elementwise(p: Propagation, node: onnx.NodeProto) -> None:

@@ -13,7 +13,7 @@ import onnx
 from onnx_esn.graph.channels.labels import Labels
 from onnx_esn.graph.channels.propagation import Propagation, along, others
 from onnx_esn.graph.movement import MovementError
-from onnx_esn.graph.shapes import describe
+from onnx_esn.graph.node_names import describe
 
 
 def spatial(p: Propagation, node: onnx.NodeProto) -> None:

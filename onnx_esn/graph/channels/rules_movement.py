@@ -7,8 +7,9 @@ import onnx
 
 from onnx_esn.graph.channels.labels import Labels
 from onnx_esn.graph.channels.propagation import Propagation, along
+from onnx_esn.graph.inputs import Shape
 from onnx_esn.graph.movement import Move, MovementError, compact, expand, move
-from onnx_esn.graph.shapes import Shape, describe
+from onnx_esn.graph.node_names import describe
 
 
 def movement(p: Propagation, node: onnx.NodeProto) -> None:

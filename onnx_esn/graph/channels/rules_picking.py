@@ -7,7 +7,7 @@ import onnx
 from onnx_esn.graph.channels.labels import Labels
 from onnx_esn.graph.channels.propagation import Propagation
 from onnx_esn.graph.movement import MovementError
-from onnx_esn.graph.shapes import describe
+from onnx_esn.graph.node_names import describe
 
 
 def gather_elements(p: Propagation, node: onnx.NodeProto) -> None:

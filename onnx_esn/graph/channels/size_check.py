@@ -12,8 +12,8 @@ import onnx
 
 from onnx_esn.graph.channels.labels import Labels, LabelSpace
 from onnx_esn.graph.channels.propagation import Propagation, Rule, propagate
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.movement import MovementError, reshape_blocks
-from onnx_esn.graph.shapes import Facts
 
 _REASON = "where its channels lie depends on the size of the input"
 

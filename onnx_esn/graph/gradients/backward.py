@@ -20,12 +20,12 @@ from onnx import TensorProto
 
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import is_standard
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.gradients.rules import RULES
 from onnx_esn.graph.gradients.site import NoGradientError, Site
 from onnx_esn.graph.gradients.tape import Tape
 from onnx_esn.graph.hoisting import captured
 from onnx_esn.graph.node_names import node_name
-from onnx_esn.graph.shapes import Facts
 
 LEAST_OPSET = 18  # of graphs that are differentiated; `opset.raise_opset` brings others there
 

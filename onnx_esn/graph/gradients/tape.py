@@ -10,9 +10,9 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.hoisting import Names
 from onnx_esn.graph.inputs import Shape
-from onnx_esn.graph.shapes import Facts
 
 Array = npt.NDArray[Any]
 _FAR = 2**31 - 1  # beyond every end

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import onnx
 
 from onnx_esn.graph.layers import OPERATORS
-from onnx_esn.graph.shapes import node_name
+from onnx_esn.graph.node_names import node_name
 
 
 def find_hidden_layers(model: onnx.ModelProto) -> list[tuple[str, str]]:

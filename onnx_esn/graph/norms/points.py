@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import EvaluationError, attributes
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.hoisting import captured
 from onnx_esn.graph.layers import Layer, find_layers
+from onnx_esn.graph.node_names import node_name
 from onnx_esn.graph.norms.hidden_layers import find_hidden_layers
 from onnx_esn.graph.readers import count_users, read_places
-from onnx_esn.graph.shapes import Facts, node_name
 
 BIAS, MEAN, VAR = 2, 3, 4  # input slots of Conv and Gemm, and of BatchNormalization
 _FLOATS = ("float16", "float32", "float64")

@@ -17,10 +17,10 @@ from onnx_esn.errors import VerificationError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.hoisting import captured
+from onnx_esn.graph.node_names import describe
 from onnx_esn.graph.norms.points import BIAS, MEAN, VAR, NormPoint
 from onnx_esn.graph.number_formats import EPSILON, round_to
 from onnx_esn.graph.readers import read_places
-from onnx_esn.graph.shapes import describe
 from onnx_esn.numerics.grid import detect_halves
 from onnx_esn.numerics.row_blocks import row_blocks
 from onnx_esn.outside import is_outside, put_values

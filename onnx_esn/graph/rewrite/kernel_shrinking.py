@@ -20,9 +20,9 @@ from onnx import helper, numpy_helper
 
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.readers import readers
-from onnx_esn.graph.shapes import Facts
 from onnx_esn.graph.stored import add_initializer
 from onnx_esn.graph.unread import drop_unread, reads
 from onnx_esn.graph.zero_padding import ZeroPad, own_pads, zero_pad_before

@@ -15,8 +15,8 @@ from onnx import helper
 
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.labels import Labels, Mask
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.rewrite.repair_site import RepairError
-from onnx_esn.graph.shapes import Facts
 
 Array = NDArray[Any]
 _RTOL = 1e-6

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from onnx_esn.graph.node_names import describe
 from onnx_esn.graph.rewrite import repair_targets as targets
 from onnx_esn.graph.rewrite import repair_windows as windows
 from onnx_esn.graph.rewrite.repair_site import RepairError as RepairError
 from onnx_esn.graph.rewrite.repair_site import Site as Site
-from onnx_esn.graph.shapes import describe
 
 _REPAIRS: dict[str, Callable[[Site], None]] = {
     "Reshape": targets.mend_reshape,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from onnx_esn.graph.channels.labels import Labels, Mask
-from onnx_esn.graph.shapes import Facts, Shape
+from onnx_esn.graph.facts import Facts
+from onnx_esn.graph.inputs import Shape
 
 Array = NDArray[Any]
 

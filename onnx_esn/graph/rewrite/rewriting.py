@@ -17,13 +17,15 @@ from onnx_esn.graph.bodies import DOMAIN
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.labels import Labels, Mask
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Array
 from onnx_esn.graph.hoisting import Names
+from onnx_esn.graph.node_names import describe
 from onnx_esn.graph.rewrite.housekeeping import drop_unused, fit_declarations
 from onnx_esn.graph.rewrite.numbers import check_comparison, counted_labels, keep_numbers
 from onnx_esn.graph.rewrite.proof import Proof
 from onnx_esn.graph.rewrite.repair import RepairError, Site, mend
 from onnx_esn.graph.rewrite.slicing import TensorSlice, demands, slice_tensors
-from onnx_esn.graph.shapes import Array, ShapeWalk, describe
+from onnx_esn.graph.shapes import ShapeWalk
 from onnx_esn.graph.stored import add_initializer, without_values
 
 

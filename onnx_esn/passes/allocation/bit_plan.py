@@ -9,12 +9,12 @@ import numpy.typing as npt
 import onnx
 
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.layers import Layer
-from onnx_esn.graph.shapes import Facts
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
-from onnx_esn.passes.bit_choice import given_choice
-from onnx_esn.passes.layer_costs import view_layers
-from onnx_esn.passes.quantizable import find_jobs
+from onnx_esn.passes.layers.costs import view_layers
+from onnx_esn.passes.quantizing.bit_choice import given_choice
+from onnx_esn.passes.quantizing.quantizable import find_jobs
 from onnx_esn.plans import LayerQuantization, QuantizationPlan
 
 Integers = npt.NDArray[np.int64]

@@ -14,7 +14,7 @@ from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.allocation.joint import Losses, decide, measure_losses
 from onnx_esn.passes.allocation.removal import lost_classes, lost_labels
 from onnx_esn.passes.layerwise.statistics import WalkOptions
-from onnx_esn.passes.pruning_macs import MacCounter
+from onnx_esn.passes.pruning.macs import MacCounter
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -24,12 +24,12 @@ from onnx_esn.passes.allocation.losses import (
     width_curves,
 )
 from onnx_esn.passes.allocation.sensitivity import Prober, layer_sensitivities
-from onnx_esn.passes.layer_costs import InputShape, LayerView, measured_view
+from onnx_esn.passes.layers.costs import InputShape, LayerView, measured_view
 from onnx_esn.passes.layerwise.input_moments import InputMoments, input_moments
 from onnx_esn.passes.layerwise.observation import Observation, observe
 from onnx_esn.passes.layerwise.statistics import WalkOptions
-from onnx_esn.passes.quantizable import Job, find_jobs
-from onnx_esn.passes.steering import locked_layers
+from onnx_esn.passes.pruning.steering import locked_layers
+from onnx_esn.passes.quantizing.quantizable import Job, find_jobs
 
 Integers = npt.NDArray[np.int64]
 

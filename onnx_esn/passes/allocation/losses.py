@@ -25,7 +25,7 @@ from onnx_esn.numerics.midrise import MAX_BITS, Floats
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
 from onnx_esn.numerics.width_costs import WidthCurve
 from onnx_esn.passes.allocation.sensitivity import Prober
-from onnx_esn.passes.layer_reads import contracted, is_plain
+from onnx_esn.passes.layers.reads import contracted, is_plain
 from onnx_esn.passes.layerwise.input_moments import InputMoments
 
 Integers = npt.NDArray[np.int64]

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.labels import Mask
-from onnx_esn.passes.absorption import consumed_tensors, fold_constants
 from onnx_esn.passes.base import PassResult
-from onnx_esn.passes.consistent_rewriting import rewrite_or_lock
 from onnx_esn.passes.layerwise.input_moments import InputMoments
-from onnx_esn.passes.pruning_result import pruning_result
+from onnx_esn.passes.pruning.absorption import consumed_tensors, fold_constants
+from onnx_esn.passes.pruning.consistent_rewriting import rewrite_or_lock
+from onnx_esn.passes.pruning.result import pruning_result
 
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -26,11 +26,11 @@ from onnx_esn.passes.allocation.bit_plan import bit_plan
 from onnx_esn.passes.allocation.joint import Decision, Losses, decide, measure_losses
 from onnx_esn.passes.allocation.removal import remove_classes
 from onnx_esn.passes.base import PassResult
-from onnx_esn.passes.compensation import Compensate
-from onnx_esn.passes.layer_costs import InputShape, total_cost
+from onnx_esn.passes.correcting.output_divergence import output_divergences
+from onnx_esn.passes.layers.costs import InputShape, total_cost
 from onnx_esn.passes.layerwise.observation import Observation, observe
 from onnx_esn.passes.layerwise.statistics import WalkOptions
-from onnx_esn.passes.output_divergence import output_divergences
+from onnx_esn.passes.quantizing.compensation import Compensate
 
 log = logging.getLogger(__name__)
 Integers = npt.NDArray[np.int64]

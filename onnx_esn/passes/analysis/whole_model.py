@@ -17,7 +17,7 @@ from onnx_esn.passes.analysis.channels import (
     ChannelLoss,
     layer_parts,
 )
-from onnx_esn.passes.quantizable import Job
+from onnx_esn.passes.quantizing.quantizable import Job
 
 _WIDTHS = 128  # of the widest group that are tried
 _PLAIN = 1 << 20  # weights of a layer without moments that its bits' loss is taken from

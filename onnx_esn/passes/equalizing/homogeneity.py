@@ -18,7 +18,7 @@ from onnx_esn.graph.channels.labels import Labels
 from onnx_esn.graph.channels.propagation import Propagation, Rule, align
 from onnx_esn.graph.channels.rules_elementwise import joined
 from onnx_esn.graph.movement import MOVES, MovementError, compact, expand
-from onnx_esn.graph.shapes import describe
+from onnx_esn.graph.node_names import describe
 
 # f(t·x) = t·f(x) for any t > 0.
 UNARY = ("Abs", "LeakyRelu", "Neg", "Relu")

@@ -8,7 +8,7 @@ import onnx
 from onnx_esn.graph.channels import rules_contraction as contraction
 from onnx_esn.graph.channels.propagation import Propagation, Rule, along, others
 from onnx_esn.graph.movement import MovementError
-from onnx_esn.graph.shapes import describe
+from onnx_esn.graph.node_names import describe
 from onnx_esn.passes.equalizing.homogeneity import HOMOGENEOUS, clip_all, meet
 
 

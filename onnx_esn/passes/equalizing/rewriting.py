@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from onnx_esn.formats.fake_quant import write_values
+from onnx_esn.formats.weight_writing import WeightWriter
 from onnx_esn.graph.channels.labels import Labels
 from onnx_esn.graph.channels.propagation import Claim, align
 from onnx_esn.graph.constants import Constants
@@ -34,12 +34,12 @@ def rescaled(s: Scalable, factors: Floats) -> onnx.ModelProto:
     """
     model = copied(s.model)
     before = set(reads(model))
-    constants, names = Constants(model), Names(model.graph)
+    writer, names = WeightWriter(model, Constants(model)), Names(model.graph)
     for node in model.graph.node:
         names.reserve(node)
     for (index, slot), claims in s.claims.items():
         if any((factors[claim.labels] != 1).any() for claim in claims):
-            _scale(s, model, constants, names, index, slot, claims, factors)
+            _scale(s, writer, names, index, slot, claims, factors)
     _scale_bounds(s, model, names, factors)
     drop_unread(model, before)
     return model
@@ -56,8 +56,7 @@ def factor(claims: Sequence[Claim], factors: Floats) -> Floats:
 
 def _scale(
     s: Scalable,
-    model: onnx.ModelProto,
-    constants: Constants,
+    writer: WeightWriter,
     names: Names,
     index: int,
     slot: int,
@@ -70,16 +69,16 @@ def _scale(
         weight = read_weight(layer, s.constants)
         wide = np.broadcast_to(by, layer.weight_shape)
         new = round_to(weight.W * layer.as_filters(wide).astype(np.float64), weight.type)
-        write_values(model, constants, [layer], weight, new)
+        writer.write([layer], weight, new)
         return
-    node = model.graph.node[index]
+    node = writer.model.graph.node[index]
     old = s.constants.value(node.input[slot])
     kind = helper.np_dtype_to_tensor_dtype(old.dtype)
     value = old.astype(np.float64) * by
     if kind not in EPSILON or not (value != old.astype(np.float64)).any():
         return
     name = names.fresh(f"{node.input[slot]}_scaled")
-    add_initializer(model, _tensor(name, kind, value))
+    add_initializer(writer.model, _tensor(name, kind, value))
     node.input[slot] = name
 
 

@@ -18,7 +18,7 @@ from onnx_esn.passes.base import Skipped
 from onnx_esn.passes.exact.readers import Reader, Reading
 from onnx_esn.passes.exact.slots import Slots
 from onnx_esn.passes.exact.values import Values
-from onnx_esn.passes.pruning_widths import give_back
+from onnx_esn.passes.pruning.widths import give_back
 
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.int64]

@@ -16,7 +16,7 @@ from onnx_esn.graph.node_names import unique_names
 from onnx_esn.graph.weights import read_weight
 from onnx_esn.passes.exact.values import Floats, Ids
 from onnx_esn.passes.exact.walk import Walk
-from onnx_esn.passes.layer_reads import (
+from onnx_esn.passes.layers.reads import (
     contracted,
     filter_rows,
     gemm_alpha,

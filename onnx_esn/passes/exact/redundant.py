@@ -2,13 +2,13 @@
 
 No images are needed and nothing is lost, up to rounding. In the order in which they are used:
 
-- `exact_walk` runs the graph on numbers, one for each thing that channels can hold;
-- `exact_values` gives them out, and knows the range of what is behind each;
-- `exact_rules` says which rule an operator has: `exact_rules_layers`, `…_elementwise`,
-  `…_channelwise`, `…_movement`, `…_spatial`; `exact_ranges` does their arithmetic on ranges;
-- `exact_readers` lists the layers that read channels (`layer_reads` looks up how);
-- `exact_slots` knows which readers can do without a channel, `exact_choice` chooses what goes;
-- `exact_takeover` works out what the readers do instead; `exact_merge` adds up weights.
+- `walk` runs the graph on numbers, one for each thing that channels can hold;
+- `values` gives them out, and knows the range of what is behind each;
+- `rules` says which rule an operator has: `rules_layers`, `…_elementwise`, `…_channelwise`,
+  `…_movement`, `…_spatial`; `ranges` does their arithmetic on ranges;
+- `readers` lists the layers that read channels (`layers.reads` looks up how);
+- `slots` knows which readers can do without a channel, `choice` chooses what goes;
+- `takeover` works out what the readers do instead; `merge` adds up weights.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from onnx_esn.passes.exact.readers import find_readers
 from onnx_esn.passes.exact.rules import RULES
 from onnx_esn.passes.exact.takeover import take_over
 from onnx_esn.passes.exact.walk import number_values
-from onnx_esn.passes.pruning_result import pruning_result
-from onnx_esn.passes.pruning_widths import check_widths
-from onnx_esn.passes.steering import Locks, locked_layers
+from onnx_esn.passes.pruning.result import pruning_result
+from onnx_esn.passes.pruning.steering import Locks, locked_layers
+from onnx_esn.passes.pruning.widths import check_widths
 from onnx_esn.plans import FoldedConstant, MergedChannels, PruningPlan
 
 log = logging.getLogger(__name__)

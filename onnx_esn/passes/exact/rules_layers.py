@@ -15,7 +15,7 @@ from onnx_esn.graph.number_formats import EPSILON
 from onnx_esn.passes.exact.ranges import Range, weighted
 from onnx_esn.passes.exact.values import Floats, Ids, digest
 from onnx_esn.passes.exact.walk import Walk
-from onnx_esn.passes.layer_reads import contracted, filter_rows, gemm_alpha, is_plain, settled_taps
+from onnx_esn.passes.layers.reads import contracted, filter_rows, gemm_alpha, is_plain, settled_taps
 
 Mask = NDArray[np.bool_]
 

@@ -1,4 +1,4 @@
-"""Run the graph on the numbers of `exact_values`: which channels are equal, which constant.
+"""Run the graph on the numbers of `values`: which channels are equal, which constant.
 
 One walk over the nodes. For each tensor that carries channel labels there is an array of numbers,
 as large as the labels are along the axes where those change, and of size 1 along the others (the
@@ -27,10 +27,10 @@ from onnx_esn.graph.evaluate import (
     evaluate_node,
     is_standard,
 )
+from onnx_esn.graph.inputs import Shape
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.movement import MovementError
 from onnx_esn.graph.number_formats import EPSILON, round_to
-from onnx_esn.graph.shapes import Shape
 from onnx_esn.passes.exact.values import Floats, Ids, Values, digest
 
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 import onnx
 
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.hoisting import captured
 from onnx_esn.graph.layers import Layer, find_layers
-from onnx_esn.graph.shapes import Facts
 from onnx_esn.passes.base import Skipped
 from onnx_esn.passes.layerwise.geometry import Geometry, find_geometry
 from onnx_esn.passes.layerwise.statistics import WalkOptions

@@ -14,7 +14,7 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.numerics.cross_moments import CrossMoments
 from onnx_esn.passes.layerwise.following import follow, rows_per_sample
 from onnx_esn.passes.layerwise.geometry import Geometry
-from onnx_esn.passes.layerwise.sampling import Taken, Wanted
+from onnx_esn.passes.layerwise.sampling import Sampling, Taken, Wanted
 from onnx_esn.passes.layerwise.shards import ShardTask, cut, one_by_one, total
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.layerwise.targets import find_streams
@@ -82,14 +82,8 @@ def observe(
         key = known.key(model, images, list(layers), *how)
         if key is not None and (found := known.get(key)) is not None:
             return Observation(layers, *found)
-    task = ShardTask(
-        model,
-        wanted,
-        seed=options.seed,
-        batch_size=options.batch_size,
-        threads=options.threads,
-        inputs=inputs,
-    )
+    sampling = Sampling(wanted, options.seed, options.batch_size, options.threads, inputs)
+    task = ShardTask(model, sampling)
     images = images.for_inputs(input_specs(model))
     shards = cut(images, wanted, inputs=inputs)
     if options.spread is not None and len(shards) > 1:

@@ -49,6 +49,25 @@ class Taken:
         return Taken(self.places, [self.at[s] for s in samples], outputs)
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """What to take of a model's layers, and how.
+
+    Attributes:
+        wanted: what to take, by layer name.
+        seed: draws the positions.
+        batch_size: most samples in one run (fewer where tensors are large).
+        threads: threads for one operator.
+        inputs: whether the inputs are wanted too.
+    """
+
+    wanted: Mapping[str, Wanted]
+    seed: int
+    batch_size: int
+    threads: int | None = None
+    inputs: bool = False
+
+
 # Called with a layer's name, inputs (G, n, d), and whether they are of even (0) or odd (1) samples.
 Visit = Callable[[str, Array, int], None]
 
@@ -79,10 +98,9 @@ def sample_layers(
     Raises:
         InferenceError: the model does not run, or makes NaN or infinity.
     """
-    sampler = LayerSampler(
-        model, wanted, images, batch_size=batch_size, threads=threads, inputs=visit is not None
-    )
-    taken, missing = sampler.run(images, seed=seed, visit=visit, progress=progress)
+    sampling = Sampling(wanted, seed, batch_size, threads, inputs=visit is not None)
+    sampler = LayerSampler(model, sampling, images)
+    taken, missing = sampler.run(images, visit=visit, progress=progress)
     return {name: entry for name, entry in taken.items() if name not in missing}
 
 
@@ -90,27 +108,19 @@ class LayerSampler:
     """A model loaded to be sampled, for one part of a set after the other.
 
     Args:
-        model, wanted, batch_size, threads: see `sample_layers`.
+        model: the model.
+        sampling: what to take of it.
         images: some of the samples.
-        inputs: whether the inputs are wanted too.
     """
 
-    def __init__(
-        self,
-        model: onnx.ModelProto,
-        wanted: Mapping[str, Wanted],
-        images: CalibrationSet,
-        *,
-        batch_size: int,
-        threads: int | None,
-        inputs: bool,
-    ) -> None:
+    def __init__(self, model: onnx.ModelProto, sampling: Sampling, images: CalibrationSet) -> None:
+        wanted, batch_size = sampling.wanted, sampling.batch_size
         names = {name for w in wanted.values() for name in w.tensors}
-        if inputs:
+        if sampling.inputs:
             names |= {w.geometry.data for w in wanted.values()}
         fed = {spec.name for spec in images.inputs}
-        self._wanted = wanted
-        self._session = Session(model, outputs=sorted(names - fed), threads=threads)
+        self._sampling = sampling
+        self._session = Session(model, outputs=sorted(names - fed), threads=sampling.threads)
         images = images.for_inputs(self._session.inputs)
         if images.fixed_batch is None:
             one = self._session.run(next(images.take(1).batches(1)).feeds)
@@ -122,7 +132,6 @@ class LayerSampler:
         self,
         images: CalibrationSet,
         *,
-        seed: int,
         first: int = 0,
         visit: Visit | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -131,8 +140,8 @@ class LayerSampler:
 
         Args:
             images: a part of the set that is in a row.
-            seed, visit, progress: see `sample_layers`.
             first: number of its first sample in the whole set.
+            visit, progress: see `sample_layers`.
         """
         images = images.for_inputs(self._session.inputs)
         taken: dict[str, Taken] = {}
@@ -144,14 +153,17 @@ class LayerSampler:
         for tensors in batches:
             size = min(images.fixed_batch or self._batch_size, len(images) - done)
             number = first + done
-            for name, want in self._wanted.items():
+            for name, want in self._sampling.wanted.items():
                 entry = _entry(want, tensors, size, taken.get(name))
                 if entry is None:
                     missing.add(name)
                     continue
                 taken[name] = entry
                 positions = area(entry.places)
-                at = [choose_positions(seed, number + i, positions, want.rows) for i in range(size)]
+                at = [
+                    choose_positions(self._sampling.seed, number + i, positions, want.rows)
+                    for i in range(size)
+                ]
                 entry.at.extend(at)
                 for tensor, rows in entry.outputs.items():
                     for i in range(size):

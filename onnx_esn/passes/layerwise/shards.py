@@ -22,7 +22,7 @@ import onnx
 from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import VerificationError
 from onnx_esn.numerics.cross_moments import CrossMoments, cross_moments, no_moments
-from onnx_esn.passes.layerwise.sampling import LayerSampler, Taken, Wanted
+from onnx_esn.passes.layerwise.sampling import LayerSampler, Sampling, Taken, Wanted
 
 Array = npt.NDArray[np.generic]
 Halves = list[CrossMoments]
@@ -70,22 +70,12 @@ class ShardTask:
     """Sums a shard; the model is loaded once, also where the task was sent to.
 
     Args:
-        model, wanted, seed, batch_size, threads: see `sample_layers`.
-        inputs: whether moments of inputs are wanted.
+        model: the model.
+        sampling: what to take of it, and whether moments of inputs are wanted.
     """
 
-    def __init__(
-        self,
-        model: onnx.ModelProto,
-        wanted: Mapping[str, Wanted],
-        *,
-        seed: int,
-        batch_size: int,
-        threads: int | None,
-        inputs: bool,
-    ) -> None:
-        self.model, self.wanted, self.seed, self.inputs = model, wanted, seed, inputs
-        self.batch_size, self.threads = batch_size, threads
+    def __init__(self, model: onnx.ModelProto, sampling: Sampling) -> None:
+        self.model, self.sampling = model, sampling
         self._sampler: LayerSampler | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -96,18 +86,11 @@ class ShardTask:
     ) -> ShardSums:
         """Run the samples of a shard, of which the first has this number in the set."""
         if self._sampler is None:
-            self._sampler = LayerSampler(
-                self.model,
-                self.wanted,
-                images,
-                batch_size=self.batch_size,
-                threads=self.threads,
-                inputs=self.inputs,
-            )
+            self._sampler = LayerSampler(self.model, self.sampling, images)
         found = ShardSums()
-        visit = functools.partial(_add, found.halves) if self.inputs else None
+        visit = functools.partial(_add, found.halves) if self.sampling.inputs else None
         found.taken, found.missing = self._sampler.run(
-            images, seed=self.seed, first=first, visit=visit, progress=progress
+            images, first=first, visit=visit, progress=progress
         )
         return found
 

@@ -28,6 +28,7 @@ from onnx_esn.graph.layers import Layer
 from onnx_esn.numerics.cross_moments import CrossMoments, cross_moments, no_moments
 from onnx_esn.outside import any_outside
 from onnx_esn.passes.base import Skipped
+from onnx_esn.passes.correcting.norm_pairing import kept_channels
 from onnx_esn.passes.layerwise.following import find_plain_layers, follow, reached_tensors
 from onnx_esn.passes.layerwise.observation import observe
 from onnx_esn.passes.layerwise.sampling import NOWHERE, Taken
@@ -39,7 +40,6 @@ from onnx_esn.passes.layerwise.statistics import (
 )
 from onnx_esn.passes.layerwise.targets import find_streams
 from onnx_esn.passes.layerwise.working_copy import Slot, with_own_weights
-from onnx_esn.passes.norm_pairing import kept_channels
 from onnx_esn.shelf import Shelved
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from onnx_esn.graph.readers import read_places
 from onnx_esn.graph.stored import add_initializer
 from onnx_esn.numerics.learning.activation_scales import ActivationScales
 from onnx_esn.numerics.midrise import Floats
-from onnx_esn.passes.activation_placement import data_slots
-from onnx_esn.passes.activation_weights import IntegerLayer
-from onnx_esn.passes.activations import Placed, QuantizeActivations
+from onnx_esn.passes.activations.placement import data_slots
+from onnx_esn.passes.activations.quantizing import Placed, QuantizeActivations
+from onnx_esn.passes.activations.weights import IntegerLayer
 from onnx_esn.plans import ActivationRange, ActivationRanges
 
 Array = npt.NDArray[Any]

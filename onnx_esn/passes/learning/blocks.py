@@ -16,9 +16,9 @@ import onnx
 from onnx import numpy_helper
 
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.hoisting import captured
 from onnx_esn.graph.inputs import Shape
-from onnx_esn.graph.shapes import Facts
 
 LEAST_LAYERS = 2
 

@@ -8,21 +8,21 @@ import onnx
 
 from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import OperationError
-from onnx_esn.formats.fake_quant import write_values
+from onnx_esn.formats.weight_writing import WeightWriter
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.number_formats import round_to
-from onnx_esn.graph.shapes import Facts
 from onnx_esn.numerics.learning.float_weights import FloatWeights
 from onnx_esn.passes.base import PassResult, Skipped, copied
-from onnx_esn.passes.layer_costs import view_layers
-from onnx_esn.passes.layer_patterns import left_out
+from onnx_esn.passes.layers.costs import view_layers
+from onnx_esn.passes.layers.patterns import left_out
 from onnx_esn.passes.learning.judging import judge, split_to_judge
 from onnx_esn.passes.learning.learnable import learnable
 from onnx_esn.passes.learning.options import LearnOptions
 from onnx_esn.passes.learning.student import make_student
 from onnx_esn.passes.learning.teaching import Teacher
-from onnx_esn.passes.quantizable import find_jobs
-from onnx_esn.passes.shifting import shift_outputs
+from onnx_esn.passes.quantizing.quantizable import find_jobs
+from onnx_esn.passes.quantizing.shifting import shift_outputs
 
 RATE = 0.005
 
@@ -69,10 +69,11 @@ class LearnWeights:
         taught = Teacher(
             self.reference, student, learnt, learned, rest, held, self.options, RATE
         ).run()
+        writer = WeightWriter(result, constants)
         for name, found in learned.items():
             job = chosen[name]
             values = round_to(found.W, job.weight.type)
-            write_values(result, constants, job.layers, job.weight, values)
+            writer.write(job.layers, job.weight, values)
         result = shift_outputs(result, taught.shifts)
         verdict = judge(self.reference, model, result, held, self.options.threads)
         if not verdict["accepted"]:

@@ -7,8 +7,8 @@ from typing import Any
 import onnx
 
 from onnx_esn.calibration import CalibrationSet
-from onnx_esn.passes.output_divergence import output_divergences
-from onnx_esn.passes.recalibration import LEAST_FOR_GATE
+from onnx_esn.passes.correcting.output_divergence import output_divergences
+from onnx_esn.passes.correcting.recalibration import LEAST_FOR_GATE
 
 
 def split_to_judge(

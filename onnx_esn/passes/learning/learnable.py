@@ -11,7 +11,7 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.layers import Layer
 from onnx_esn.passes.base import Skipped
 from onnx_esn.passes.layerwise.following import bias_problem, find_plain_layers, reached_tensors
-from onnx_esn.passes.quantizable import Job
+from onnx_esn.passes.quantizing.quantizable import Job
 
 
 def learnable(

@@ -7,7 +7,7 @@ import onnx
 from onnx import helper
 
 from onnx_esn.graph.evaluate import attributes
-from onnx_esn.graph.shapes import Facts
+from onnx_esn.graph.facts import Facts
 
 
 def fuse_pads(graph: onnx.GraphProto, facts: Facts) -> None:

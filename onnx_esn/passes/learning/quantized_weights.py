@@ -11,13 +11,13 @@ import onnx
 from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import OperationError
 from onnx_esn.graph.constants import Constants
-from onnx_esn.graph.shapes import Facts
+from onnx_esn.graph.facts import Facts
 from onnx_esn.numerics.learning.intervals import Intervals, intervals
 from onnx_esn.numerics.midrise import Floats
 from onnx_esn.numerics.quantizers import QUANTIZERS, Quantizer
-from onnx_esn.passes.activations import QuantizeActivations
+from onnx_esn.passes.activations.quantizing import QuantizeActivations
 from onnx_esn.passes.base import PassResult, Skipped
-from onnx_esn.passes.layer_costs import view_layers
+from onnx_esn.passes.layers.costs import view_layers
 from onnx_esn.passes.learning.activation_intervals import quantized_student
 from onnx_esn.passes.learning.bit_schedule import descending
 from onnx_esn.passes.learning.judging import judge
@@ -25,9 +25,9 @@ from onnx_esn.passes.learning.learnable import learnable
 from onnx_esn.passes.learning.options import LearnOptions
 from onnx_esn.passes.learning.student import make_student
 from onnx_esn.passes.learning.teaching import Teacher
-from onnx_esn.passes.quantizable import Job, find_jobs
-from onnx_esn.passes.quantization_replay import replay
-from onnx_esn.passes.settling import settled
+from onnx_esn.passes.quantizing.quantizable import Job, find_jobs
+from onnx_esn.passes.quantizing.replay import replay
+from onnx_esn.passes.quantizing.settling import settled
 from onnx_esn.plans import ActivationRanges, LayerQuantization, QuantizationPlan, decode_codes
 
 RATE = 0.002

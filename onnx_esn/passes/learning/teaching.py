@@ -19,7 +19,8 @@ from onnx import TensorProto, numpy_helper
 from onnx_esn.calibration import CalibrationSet, Session, input_specs
 from onnx_esn.errors import OptionError
 from onnx_esn.graph.constants import Constants
-from onnx_esn.graph.shapes import Facts, infer_facts
+from onnx_esn.graph.facts import Facts
+from onnx_esn.graph.shapes import infer_facts
 from onnx_esn.numerics.midrise import Floats
 from onnx_esn.passes.base import Skipped, copied
 from onnx_esn.passes.learning.activation_intervals import ActivationIntervals

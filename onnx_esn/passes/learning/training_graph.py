@@ -21,11 +21,12 @@ from onnx import TensorProto, helper
 
 from onnx_esn.errors import OperationError
 from onnx_esn.graph.constants import Constants, operator_sets
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.gradients.backward import LEAST_OPSET, append_backward
 from onnx_esn.graph.gradients.tape import Tape
 from onnx_esn.graph.inputs import Shape
 from onnx_esn.graph.opset import raise_opset
-from onnx_esn.graph.shapes import Facts, infer_facts
+from onnx_esn.graph.shapes import infer_facts
 from onnx_esn.passes.base import copied
 from onnx_esn.passes.learning.pad_fusion import fuse_pads
 

@@ -23,10 +23,10 @@ from onnx_esn.graph.readers import readers
 from onnx_esn.graph.shapes import infer_facts
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.base import Skipped
-from onnx_esn.passes.layer_costs import view_layers
+from onnx_esn.passes.layers.costs import view_layers
 from onnx_esn.passes.profiling.layer_models import LoneLayer, lone_layer
 from onnx_esn.passes.profiling.timing import Feeds, random_feeds
-from onnx_esn.passes.pruning import Prune
+from onnx_esn.passes.pruning.prune import Prune
 
 log = logging.getLogger(__name__)
 

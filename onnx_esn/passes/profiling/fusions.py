@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.zero_padding import Readers, zero_pad_before
-from onnx_esn.passes.layer_costs import LayerView
+from onnx_esn.passes.layers.costs import LayerView
 
 ACTIVATIONS = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "Clip")
 

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.layers import Layer
-from onnx_esn.passes.layer_costs import LayerView
+from onnx_esn.passes.layers.costs import LayerView
 from onnx_esn.passes.profiling.fusions import fused_head, fused_tail, known_value
 from onnx_esn.passes.profiling.grid import Widths
 

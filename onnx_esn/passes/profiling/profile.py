@@ -15,11 +15,11 @@ from collections.abc import Callable
 import onnx
 
 from onnx_esn.errors import OptionError
+from onnx_esn.graph.inputs import input_sizes
 from onnx_esn.graph.model_file import check_model, load_model
 from onnx_esn.graph.model_source import ModelSource, plain_source, source_name
-from onnx_esn.graph.shapes import input_sizes
 from onnx_esn.graph.standard_form import standard_form
-from onnx_esn.passes.layer_costs import InputShape, named_shapes
+from onnx_esn.passes.layers.costs import InputShape, named_shapes
 from onnx_esn.passes.profiling.assembly import Profile, assemble
 from onnx_esn.passes.profiling.contexts import contexts_of
 from onnx_esn.passes.profiling.kinds import find_kinds

@@ -13,7 +13,7 @@ from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.labels import Labels
 from onnx_esn.graph.layers import Layer
 from onnx_esn.numerics.qcqp.instance import ONE, Budget, Count, Integers, Term
-from onnx_esn.passes.pruning_macs import layer_factors
+from onnx_esn.passes.pruning.macs import layer_factors
 from onnx_esn.passes.selection.targets import UNITS, Targets
 from onnx_esn.plans.latency_model import LatencyModel, load_latency
 

@@ -12,10 +12,10 @@ from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.labels import Mask
 from onnx_esn.numerics.qcqp.instance import Count, Floats, Instance, Integers, Width, worthless
 from onnx_esn.numerics.qcqp.solve import Solution, solve, without_inactive
+from onnx_esn.passes.pruning.steering import filters_of
 from onnx_esn.passes.selection.costs import Costs, counted, find_costs
 from onnx_esn.passes.selection.importance import Importance, find_importance
 from onnx_esn.passes.selection.targets import NAMES, UNITS, Targets
-from onnx_esn.passes.steering import filters_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,13 +11,13 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.rewrite.kernel_shrinking import Room, find_room
-from onnx_esn.graph.shapes import Facts
 from onnx_esn.numerics.kernel_positions import Cut, position_importance
 from onnx_esn.passes.base import Skipped
-from onnx_esn.passes.layer_costs import LayerView
-from onnx_esn.passes.quantizable import Job, find_jobs
+from onnx_esn.passes.layers.costs import LayerView
+from onnx_esn.passes.quantizing.quantizable import Job, find_jobs
 
 Floats = NDArray[np.float64]
 

@@ -12,15 +12,15 @@ import onnx
 from onnx_esn.budgets import Target, parse_target
 from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import OptionError
-from onnx_esn.formats.fake_quant import write_values
+from onnx_esn.formats.weight_writing import WeightWriter
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.rewrite.kernel_shrinking import Room, shrink_kernels
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.graph.two_sizes import two_sizes
 from onnx_esn.passes.base import PassResult, Skipped, copied
-from onnx_esn.passes.layer_costs import LayerView, view_layers
+from onnx_esn.passes.correcting.reconstruction import Reconstruct
+from onnx_esn.passes.layers.costs import LayerView, view_layers
 from onnx_esn.passes.layerwise.statistics import WalkOptions
-from onnx_esn.passes.reconstruction import Reconstruct
 from onnx_esn.passes.spatial.candidates import Candidate, find_candidates, find_rooms
 from onnx_esn.passes.spatial.decision import Decision, by_macs, by_plan, by_ratio, to_plan
 from onnx_esn.passes.spatial.refitting import SupportedRefit
@@ -140,11 +140,11 @@ def _zeroed(
     model: onnx.ModelProto, view: LayerView, decisions: Sequence[Decision]
 ) -> onnx.ModelProto:
     result = copied(model)
-    constants = Constants(result)
+    writer = WeightWriter(result, Constants(result))
     for d in decisions:
         job = d.candidate.job
         values = np.where(_support(d), job.weight.W, 0.0)
-        write_values(result, constants, job.layers, job.weight, values)
+        writer.write(job.layers, job.weight, values)
     return result
 
 

@@ -19,9 +19,9 @@ from onnx_esn.graph.model_source import ModelSource, plain_source
 from onnx_esn.graph.shapes import guessed_facts
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.export import runnable
-from onnx_esn.passes.inspection import inspect
-from onnx_esn.passes.inspection_types import GroupInspection
-from onnx_esn.passes.layer_costs import InputShape
+from onnx_esn.passes.inspecting.inspection import inspect
+from onnx_esn.passes.inspecting.result import GroupInspection
+from onnx_esn.passes.layers.costs import InputShape
 from onnx_esn.pipeline import CompressionResult
 from onnx_esn.report.summaries import result_document
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from onnx_esn.evaluation.difference.result import Difference, LayerDifference
-from onnx_esn.passes.inspection_types import GroupInspection, json_ready
+from onnx_esn.passes.inspecting.result import GroupInspection, json_ready
 
 from .model_files import ModelFile
 

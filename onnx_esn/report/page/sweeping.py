@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from onnx_esn.errors import OptionError
-from onnx_esn.passes.esn_metrics import measure_esn
+from onnx_esn.passes.inspecting.esn_metrics import measure_esn
 from onnx_esn.pipeline import compress
 from onnx_esn.report.summaries import result_document
 

@@ -16,18 +16,18 @@ from onnx_esn.passes.allocation.removal import remove_classes
 from onnx_esn.passes.allocation.sensitivity import Prober, layer_sensitivities
 from onnx_esn.passes.allocation.trials import EFFORTS, Trial, _favoured
 from onnx_esn.passes.base import PassResult
-from onnx_esn.passes.compensated import CompensatedQuantization
-from onnx_esn.passes.layer_costs import measured_view, total_cost, total_macs
+from onnx_esn.passes.correcting.reconstruction import Reconstruct
+from onnx_esn.passes.layers.costs import measured_view, total_cost, total_macs
 from onnx_esn.passes.layerwise.input_moments import input_moments
 from onnx_esn.passes.layerwise.observation import observe
 from onnx_esn.passes.layerwise.statistics import WalkOptions
-from onnx_esn.passes.pruning import Prune
-from onnx_esn.passes.quantization import Quantize
-from onnx_esn.passes.reconstruction import Reconstruct
+from onnx_esn.passes.pruning.prune import Prune
+from onnx_esn.passes.quantizing.compensated import CompensatedQuantization
+from onnx_esn.passes.quantizing.quantization import Quantize
 from onnx_esn.plans import PruningPlan, QuantizationPlan
 from tests.models import MODELS
 from tests.passes.layerwise.samples import layer_names, some_images
-from tests.passes.test_compensation import divergence, images_for, network
+from tests.passes.quantizing.test_compensation import divergence, images_for, network
 
 OPTIONS = WalkOptions(batch_size=16)
 

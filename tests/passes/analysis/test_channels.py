@@ -15,9 +15,9 @@ from onnx_esn.passes.allocation.removal import remove_classes
 from onnx_esn.passes.analysis import whole_model
 from onnx_esn.passes.analysis.channels import BITS_PER_MAC, analyse_channels
 from onnx_esn.passes.analysis.whole_model import analyse_model
-from onnx_esn.passes.layer_costs import measured_view
+from onnx_esn.passes.layers.costs import measured_view
 from onnx_esn.passes.layerwise.statistics import WalkOptions
-from tests.passes.test_compensation import images_for, network
+from tests.passes.quantizing.test_compensation import images_for, network
 
 
 @lru_cache

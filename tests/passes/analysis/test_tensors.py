@@ -12,7 +12,7 @@ from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.numerics.quantizers import MID_RISE
 from onnx_esn.passes.analysis import tensors
 from onnx_esn.passes.analysis.tensors import analyse_tensors, difference
-from onnx_esn.passes.layer_costs import measured_view
+from onnx_esn.passes.layers.costs import measured_view
 from tests.models import MODELS
 from tests.net import Net
 from tests.passes.layerwise.samples import with_values

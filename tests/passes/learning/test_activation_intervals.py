@@ -12,18 +12,18 @@ from onnx_esn.calibration import input_specs
 from onnx_esn.calibration.ranges import tensor_ranges
 from onnx_esn.errors import OptionError
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.layers import find_layers
-from onnx_esn.graph.shapes import Facts
-from onnx_esn.passes.activations import QuantizeActivations
+from onnx_esn.passes.activations.quantizing import QuantizeActivations
+from onnx_esn.passes.correcting.output_divergence import output_divergences
 from onnx_esn.passes.learning.activation_intervals import quantized_student
 from onnx_esn.passes.learning.options import LearnOptions
 from onnx_esn.passes.learning.quantized_weights import LearnQuantization
 from onnx_esn.passes.learning.student import make_student
-from onnx_esn.passes.output_divergence import output_divergences
 from onnx_esn.plans import QuantizationPlan, load_plan
-from tests.passes.activation_runs import run
+from tests.passes.activations.runs import run
 from tests.passes.learning.test_learning import planned
-from tests.passes.test_compensation import images_for, network
+from tests.passes.quantizing.test_compensation import images_for, network
 
 FEW = LearnOptions(epochs=6, batch_size=8, vary=False)
 

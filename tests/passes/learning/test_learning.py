@@ -9,19 +9,19 @@ import pytest
 
 from onnx_esn.errors import OperationError, OptionError
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.layers import find_layers
-from onnx_esn.graph.shapes import Facts
 from onnx_esn.graph.weights import read_weight
-from onnx_esn.passes.compensation import Compensate
+from onnx_esn.passes.correcting.output_divergence import output_divergences
 from onnx_esn.passes.learning.float_layers import LearnWeights
 from onnx_esn.passes.learning.options import LearnOptions
 from onnx_esn.passes.learning.quantized_weights import LearnQuantization
 from onnx_esn.passes.learning.variations import varied
-from onnx_esn.passes.output_divergence import output_divergences
-from onnx_esn.passes.pruning import Prune
-from onnx_esn.passes.quantization import Quantize
+from onnx_esn.passes.pruning.prune import Prune
+from onnx_esn.passes.quantizing.compensation import Compensate
+from onnx_esn.passes.quantizing.quantization import Quantize
 from tests.net import Net
-from tests.passes.test_compensation import images_for, network
+from tests.passes.quantizing.test_compensation import images_for, network
 
 FEW = LearnOptions(epochs=6, block_epochs=2, batch_size=8, vary=False)
 

@@ -10,13 +10,13 @@ from onnx.reference import ReferenceEvaluator
 
 from onnx_esn.calibration import Session
 from onnx_esn.graph.constants import Constants
-from onnx_esn.graph.shapes import Facts
+from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.standard_form import standard_form
-from onnx_esn.passes.layer_costs import view_layers
+from onnx_esn.passes.layers.costs import view_layers
 from onnx_esn.passes.learning.learnable import learnable
 from onnx_esn.passes.learning.student import make_student
 from onnx_esn.passes.learning.training_graph import Kind, Target, training_graph
-from onnx_esn.passes.quantizable import find_jobs
+from onnx_esn.passes.quantizing.quantizable import find_jobs
 from tests.models import MODELS
 from tests.net import feeds_for
 from tests.oracles.equivalence import sizes_of

@@ -10,7 +10,7 @@ import onnx_esn
 from onnx_esn.calibration import Session
 from onnx_esn.errors import OptionError
 from onnx_esn.graph.readers import readers
-from onnx_esn.passes.layer_costs import measured_view
+from onnx_esn.passes.layers.costs import measured_view
 from onnx_esn.passes.profiling.grid import Widths, width_grid
 from onnx_esn.passes.profiling.layer_models import LoneLayer, lone_layer
 from onnx_esn.passes.profiling.timing import LayerTime, RuntimeTimer, WholeTime, random_feeds

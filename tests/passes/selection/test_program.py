@@ -11,7 +11,7 @@ from onnx_esn.graph.bodies import restored
 from onnx_esn.graph.channels.groups import analyse
 from onnx_esn.graph.channels.labels import Mask
 from onnx_esn.graph.rewrite.rewriting import RewriteError, rewrite
-from onnx_esn.passes.pruning_macs import MacCounter
+from onnx_esn.passes.pruning.macs import MacCounter
 from onnx_esn.passes.selection.program import find_program
 from onnx_esn.passes.selection.targets import Targets
 from onnx_esn.plans.latency_model import LatencyModel, LayerLatency

@@ -14,8 +14,8 @@ from onnx import numpy_helper
 import onnx_esn
 from onnx_esn.errors import BudgetError, OptionError
 from onnx_esn.graph.channels.groups import analyse
-from onnx_esn.passes.consistent_rewriting import rewrite_or_lock
-from onnx_esn.passes.pruning import Prune
+from onnx_esn.passes.pruning.consistent_rewriting import rewrite_or_lock
+from onnx_esn.passes.pruning.prune import Prune
 from onnx_esn.passes.selection.program import select
 from onnx_esn.passes.selection.targets import Targets
 from onnx_esn.plans.latency_model import LatencyModel, LayerLatency

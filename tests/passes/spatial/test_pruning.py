@@ -10,7 +10,7 @@ import pytest
 import onnx_esn
 from onnx_esn.errors import BudgetError, OptionError, PlanError
 from onnx_esn.numerics.kernel_positions import Cut
-from onnx_esn.passes.layer_costs import measured_view, total_macs
+from onnx_esn.passes.layers.costs import measured_view, total_macs
 from onnx_esn.passes.spatial.pruning import PruneSpatial
 from onnx_esn.plans import SpatialPlan, parse_plan
 from tests import models, models_blocks, models_families, models_storage

@@ -1,0 +1,1 @@
+"""Quantizing what flows between the layers."""

@@ -1,0 +1,1 @@
+"""Bringing a changed model's outputs back to what they were."""

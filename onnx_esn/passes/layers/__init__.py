@@ -1,0 +1,1 @@
+"""What passes ask about layers: which, what they cost, what reads them."""

@@ -1,0 +1,1 @@
+"""Removing channels: how many, which, and what of them stays."""

@@ -1,0 +1,1 @@
+"""Quantizing weights: grids, bits and codes."""

@@ -1,0 +1,124 @@
+"""Better codes for a quantization that is decided: rounding errors that make each other good.
+
+Bits stay as the plan has them. Layer after layer, codes and steps are chosen for the outputs that
+the float model has, given the inputs that the quantized layers before it send
+(`layerwise.walk`, `numerics.compensation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_esn.calibration import CalibrationSet, input_specs
+from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.facts import Facts
+from onnx_esn.numerics.quantizers import QUANTIZERS
+from onnx_esn.passes.base import PassResult, Skipped
+from onnx_esn.passes.layers.costs import LayerView, measured_view, view_layers
+from onnx_esn.passes.layerwise.sampling import Taken
+from onnx_esn.passes.layerwise.solvers import Refit, Round
+from onnx_esn.passes.layerwise.statistics import WalkOptions
+from onnx_esn.passes.layerwise.walk import walk
+from onnx_esn.passes.quantizing.quantizable import Job, find_jobs
+from onnx_esn.passes.quantizing.replay import replay
+from onnx_esn.passes.quantizing.settling import settled
+from onnx_esn.plans import LayerQuantization, QuantizationPlan
+
+
+@dataclass(frozen=True)
+class Compensate:
+    """Carry out a quantization plan with error-compensated codes.
+
+    `details` of the result: `compensated_layers`, `damped_layers`, and in `solver` the walk's
+    options.
+
+    Attributes:
+        plan: bits and steps for the model that the pass is called with.
+        images: the calibration set.
+        reference: the float model whose outputs are wanted; None: the model itself.
+        options: how to gather statistics.
+        taken: the reference's outputs on the images, where they are known (`observe`).
+    """
+
+    plan: QuantizationPlan
+    images: CalibrationSet
+    reference: onnx.ModelProto | None = None
+    options: WalkOptions = field(default_factory=WalkOptions)
+    taken: Mapping[str, Taken] | None = None
+
+    def __call__(self, model: onnx.ModelProto) -> PassResult:
+        """Return the quantized model, and the plan with its codes and biases.
+
+        Raises:
+            PlanError: the plan does not fit the model.
+            OnnxEsnError: see `walk`.
+        """
+        view = self._view(model)
+        jobs, skipped = find_jobs(model, view)
+        entries = {entry.layer: entry for entry in self.plan.layers}
+        solver = Round(
+            {name: np.asarray(entry.bits) for name, entry in entries.items()},
+            Refit(),
+            QUANTIZERS[self.plan.quantizer],
+        )
+        chosen, notes = _compensable(jobs, entries)
+        reference = self.reference or model
+        # Layers that are not followed have their plain codes while the others are solved.
+        start, _, _ = replay(model, jobs, skipped, self._without(chosen))
+        solutions, missed = walk(
+            start, reference, self.images, solver, list(chosen), self.options, self.taken
+        )
+        for name, solution in solutions.items():
+            codes, step = solver.codes(name), solver.step[name]
+            new = settled(
+                chosen[name], entries[name], solver.quantizer, codes, step, solution.shift
+            )
+            if new is not None:
+                entries[name] = new
+            else:
+                notes.append(Skipped(name, "its type cannot hold compensated codes apart"))
+        plan = replace(self.plan, layers=tuple(entries[x.layer] for x in self.plan.layers))
+        result, modified, bits = replay(model, jobs, skipped, plan)
+        notes += [Skipped(s.node, f"rounded to nearest: {s.reason}") for s in missed]
+        details: dict[str, Any] = {
+            "compensated_layers": len(solutions),
+            "damped_layers": [name for name, solution in solutions.items() if solution.damped],
+            "bits": bits,
+        }
+        return PassResult(result, modified, tuple(notes), plan, details)
+
+    def _view(self, model: onnx.ModelProto) -> LayerView:
+        """The layers; with shapes where the plan names one that nothing else shows (Einsum)."""
+        view = view_layers(model, Facts(sizes={}), Constants(model))
+        if {entry.layer for entry in self.plan.layers} <= {layer.name for layer in view.layers}:
+            return view
+        images = self.images.for_inputs(input_specs(model))
+        feeds = next(images.take(1).batches(1)).feeds
+        return measured_view(model, {name: value.shape for name, value in feeds.items()})
+
+    def _without(self, names: dict[str, Job]) -> QuantizationPlan:
+        kept = tuple(entry for entry in self.plan.layers if entry.layer not in names)
+        return replace(self.plan, layers=kept)
+
+
+def _compensable(
+    jobs: list[Job], entries: dict[str, LayerQuantization]
+) -> tuple[dict[str, Job], list[Skipped]]:
+    """Jobs by layer name; without what lies on its grid already, and weights of several layers."""
+    found: dict[str, Job] = {}
+    notes: list[Skipped] = []
+    for job in jobs:
+        entry = entries.get(job.name)
+        if entry is None or entry.codes is not None:
+            continue
+        if len(job.layers) > 1:
+            reason = "rounded to nearest: its weight is shared by several layers"
+            notes.append(Skipped(job.name, reason))
+        elif job.weight.step is None or (job.weight.filter_bits > entry.bits).any():
+            found[job.name] = job
+    return found, notes
