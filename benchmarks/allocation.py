@@ -20,16 +20,16 @@ from onnx_esn import inspect, quantize
 Weights = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def relative(W: np.ndarray, live: np.ndarray) -> np.ndarray:
+def relative(energy: np.ndarray, live: np.ndarray) -> np.ndarray:
     """1/(n·‖W_f‖²)."""
-    energy = np.where(live, np.square(W).sum(axis=1), 0.0)
+    energy = np.where(live, energy, 0.0)
     counted = energy > 0
-    return np.divide(1.0, energy * counted.sum(), out=np.zeros(len(W)), where=counted)
+    return np.divide(1.0, energy * counted.sum(), out=np.zeros(energy.size), where=counted)
 
 
-def absolute(W: np.ndarray, live: np.ndarray) -> np.ndarray:
+def absolute(energy: np.ndarray, live: np.ndarray) -> np.ndarray:
     """1/Σ‖W_f‖²."""
-    energy = np.where(live, np.square(W).sum(axis=1), 0.0)
+    energy = np.where(live, energy, 0.0)
     return np.where(energy > 0, 1.0 / max(energy.sum(), 1e-300), 0.0)
 
 
@@ -56,7 +56,7 @@ def main(bits: str, weightings: bool, **paths: Any) -> None:
         cost = inspect(uniform, groups=False).totals.esn_prime
         row = [quality(model, uniform, evaluation)[1], allocated(cost)]
         for weights in others.values():
-            with mock.patch("onnx_esn.passes.quantizing.bit_choice.error_weights", weights):
+            with mock.patch("onnx_esn.passes.quantizing.bit_losses.energy_weights", weights):
                 row.append(allocated(cost))
         click.echo(f"{b:4d} {cost:8.4g}" + "".join(f"{v:11.2f}" for v in row))
 

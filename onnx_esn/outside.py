@@ -79,8 +79,15 @@ def tensor_values(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
 
 
 def stored_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes that a tensor takes, wherever its values are."""
-    return int(tensor.ByteSize()) + (_bytes(tensor) if is_outside(tensor) else 0)
+    """Bytes that a tensor takes, wherever its values are: those it would take with them inside."""
+    if not is_outside(tensor):
+        return int(tensor.ByteSize())
+    light = onnx.TensorProto()
+    light.CopyFrom(tensor)
+    forget_place(light)  # how long the name of a temporary file is says nothing
+    values = _bytes(tensor)
+    length = max(1, -(-values.bit_length() // 7))  # a varint
+    return int(light.ByteSize()) + 1 + length + values
 
 
 def forget_place(tensor: onnx.TensorProto) -> None:

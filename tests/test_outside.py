@@ -118,6 +118,26 @@ def test_a_path_leaves_them_outside_and_gives_a_model_that_holds_them(path, monk
     assert found == expected
 
 
+def test_compress_of_a_path_leaves_them_outside_and_gives_a_model_that_holds_them(
+    path, monkeypatch
+):
+    seen = []
+
+    def spy(model, *args, **options):
+        seen.append(left(model))
+        return find_jobs(model, *args, **options)
+
+    monkeypatch.setattr("onnx_esn.passes.quantizing.quantization.find_jobs", spy)
+    images = np.random.default_rng(0).normal(size=(12, 3, 8, 8)).astype(kind_of(load_model(path)))
+    results = [
+        onnx_esn.compress(model, images, bits=3, method="nearest", latency=False)
+        for model in (load_model(path), path)
+    ]
+    assert [len(names) for names in seen] == [0, 2]
+    assert results[1].model == results[0].model
+    assert results[1].stages[-1][1].model == results[0].model
+
+
 def test_a_reference_given_by_its_path_stays_in_its_file(path, monkeypatch):
     """It is only looked at: `recalibrate` and `quantize` hand out nothing of it."""
     seen = []

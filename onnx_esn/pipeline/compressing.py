@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
+import onnx
 
 from onnx_esn.calibration import Recipe, Source
 from onnx_esn.errors import OptionError
 from onnx_esn.evaluation import evaluate
+from onnx_esn.outside import any_outside, brought_inside
 from onnx_esn.passes.annotation import Annotate
 from onnx_esn.passes.export import runnable
 from onnx_esn.passes.layerwise.known import Known
@@ -118,7 +121,7 @@ def compress(
     if learn and method not in ON_IMAGES:
         raise OptionError(f"learning starts from compensated codes: leave out method {method}")
     storing = Storing(format, keep_opset, opset, activations, calibrator)
-    source = opened_plain(model)
+    source = opened_plain(model, outside=True)
     dataset, held = image_sets(source, images, eval_images, recipe, labels)
     shapes = named_shapes(source, input_shape)
     opening = open_weights(source, requantize=requantize, only=only, exclude=exclude)
@@ -178,4 +181,9 @@ def compress(
             latency=latency,
             input_shape=shapes,
         )
-    return CompressionResult(stages.current, tuple(stages.done), comparison, held)
+    done, small = tuple(stages.done), stages.current
+    if any_outside(small) and not isinstance(model, onnx.ModelProto):
+        # Who saves it with `onnx.save` need not know where the weights were meanwhile.
+        small = brought_inside(small)
+        done = (*done[:-1], (done[-1][0], replace(done[-1][1], model=small)))
+    return CompressionResult(small, done, comparison, held)

@@ -19,7 +19,8 @@ class CompressionResult:
 
     Attributes:
         model: the compressed model.
-        stages: (name, result) of each pass, in order.
+        stages: (name, result) of each pass, in order. Of a large model given by its path, their
+            models leave weights in files that go when the process ends; `model` holds its own.
         evaluation: the input model and the compressed one side by side, on held-out images; None
             where there are too few images to hold any out.
         held: these images, or None.

@@ -27,18 +27,13 @@ from onnx_esn.numerics.midrise import Bools, Floats
 NEGLIGIBLE = 2.0**-20
 
 
-def error_weights(W: Floats, live: Bools) -> Floats:
+def energy_weights(energy: Floats, live: Bools) -> Floats:
     """Return w_f (M,) by which Σ_f w_f·‖E_f‖² is the layer's distortion.
 
-    With e_f = ‖W_f‖², w_f = 1/√(n·e_f·Σe) over the n live filters: the geometric mean of the
-    relative weight 1/(n·e_f) and the absolute one 1/Σe. W is (M, K). Filters that are not live
-    (M,), or all zero, weigh 0.
+    With the filters' energies e_f = ‖W_f‖² (M,), w_f = 1/√(n·e_f·Σe) over the n live filters: the
+    geometric mean of the relative weight 1/(n·e_f) and the absolute one 1/Σe. Filters that are not
+    live (M,), or all zero, weigh 0.
     """
-    return energy_weights(np.einsum("mk,mk->m", W, W), live)
-
-
-def energy_weights(energy: Floats, live: Bools) -> Floats:
-    """The same of the filters' energies e (M,)."""
     counted = live & (energy > 0)
     total = float(energy[counted].sum()) * max(int(counted.sum()), 1)
     inverse = np.divide(1.0, energy, out=np.zeros(energy.shape), where=counted)
