@@ -80,6 +80,12 @@ def _uniform(
     return quantize(model, bits=int(setting), images=images).model
 
 
+def _uniform_learned(
+    model: onnx.ModelProto, images: CalibrationSet, setting: str, effort: str
+) -> onnx.ModelProto:
+    return quantize(model, bits=int(setting), images=images, method="qil").model
+
+
 def _nearest(
     model: onnx.ModelProto, images: CalibrationSet, setting: str, effort: str
 ) -> onnx.ModelProto:
@@ -124,6 +130,8 @@ METHODS: dict[str, Callable[..., onnx.ModelProto]] = {
     "bits": _budget(channels=False),
     "joint": _budget(),
     "nearest-bits": _budget(method="nearest"),
+    "uniform-learned": _uniform_learned,
+    "joint-learned": _budget(learn=True),
     "prune": _prune,
     "prune-norm": _prune_norm,
     **accuracy_peers.METHODS,
@@ -137,6 +145,11 @@ OWN = {
     "prune": "pruned by reconstruction, refitted, not quantized",
     "prune-norm": "pruned by signal norm, recalibrated, not quantized",
 }
+# Takes minutes a cell: to be asked for.
+LEARNED = {
+    "uniform-learned": "the same bits for all filters, compensated, then learned",
+    "joint-learned": "a budget spent on widths and bits, compensated, then learned",
+}
 
 
 @click.command(context_settings={"show_default": True})
@@ -144,7 +157,7 @@ OWN = {
 @click.option("--budgets", default="4,3,2,1", help="Bits per MAC of the input model.")
 @click.option("--uniform", default="4,3,2,1", help="Bits of every filter.")
 @click.option("--prune-macs", default="70%,50%", help="MACs left by pruning alone.")
-@click.option("--methods", default=",".join(OWN), help="Which of ours to run.")
+@click.option("--methods", default=",".join(OWN), help=f"Which of ours; also {', '.join(LEARNED)}.")
 @click.option("--subsets", default=3, help="Draws of calibration images.")
 @click.option("--calibration", default=512, help="Images in each draw.")
 @click.option("--seed", default=0)
@@ -203,6 +216,8 @@ def _configure(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[
         "bits": options["budgets"],
         "joint": options["budgets"],
         "nearest-bits": options["budgets"],
+        "uniform-learned": options["uniform"],
+        "joint-learned": options["budgets"],
         "prune": options["prune_macs"],
         "prune-norm": options["prune_macs"],
     }
@@ -270,7 +285,7 @@ def table(document: dict[str, Any]) -> str:
     for key, cell in document["cells"].items():
         _, method, setting = key.split("/", 2)
         groups.setdefault((method, setting), []).append(cell)
-    labels = {**OWN, **accuracy_peers.LABELS}
+    labels = {**OWN, **LEARNED, **accuracy_peers.LABELS}
     packages = ", ".join(f"{k} {v}" for k, v in config["packages"].items())
     lines = [
         f"{config['model']}: {config['calibration']} calibration images a draw, seed "
