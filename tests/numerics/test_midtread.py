@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from onnx_esn.errors import VerificationError
-from onnx_esn.numerics import step_size
+from onnx_esn.numerics import step_search
 from onnx_esn.numerics.midrise import decode
 from onnx_esn.numerics.midtread import encode, round_codes, top_code
 from onnx_esn.numerics.quantizers import MID_TREAD
@@ -103,7 +103,7 @@ def test_the_sweep_beats_brute_force(name, bits):
 def test_the_window_loses_nothing_to_the_whole_range(name, bits, K, monkeypatch):
     W = DRAWS[name](np.random.default_rng(K), (6, K))
     windowed = error_at(W, MID_TREAD.optimal_step(W, bits), bits)
-    monkeypatch.setattr(step_size, "_EXACT_BREAKPOINTS", 1 << 40)
+    monkeypatch.setattr(step_search, "_EXACT_BREAKPOINTS", 1 << 40)
     whole = error_at(W, MID_TREAD.optimal_step(W, bits), bits)
     assert (windowed <= whole * 1.001).all()
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnx_esn.numerics import step_cells, step_size
+from onnx_esn.numerics import step_cells, step_search
 from onnx_esn.numerics.step_size import MID_RISE, MID_TREAD, Levels, optimal_step, squared_error
 
 
@@ -31,8 +31,8 @@ def test_cells_lose_nothing_to_the_whole_range(
 ) -> None:
     W = filters(kind, 5, 600)
     found = optimal_step(W, bits, levels)
-    monkeypatch.setattr(step_size, "_BOUNDED_RISES", 0)
-    monkeypatch.setattr(step_size, "_EXACT_BREAKPOINTS", 1 << 40)
+    monkeypatch.setattr(step_search, "_BOUNDED_RISES", 0)
+    monkeypatch.setattr(step_search, "_EXACT_BREAKPOINTS", 1 << 40)
     np.testing.assert_array_equal(found, optimal_step(W, bits, levels))
 
 
@@ -41,6 +41,17 @@ def test_where_too_much_is_left_the_range_is_swept(monkeypatch: pytest.MonkeyPat
     found = optimal_step(W, 4)
     monkeypatch.setattr(step_cells, "_CROWDED", 0)
     np.testing.assert_array_equal(found, optimal_step(W, 4))
+
+
+def test_a_crowded_filter_changes_nothing_for_its_neighbours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Alone each is swept; the cells of all three are too many."""
+    W = np.concatenate([filters("normal", 2, 2000), filters("few values", 1, 2000)])
+    monkeypatch.setattr(step_cells, "_CROWDED", 12_000)
+    monkeypatch.delattr(step_search, "neighbourhoods")  # the less exact way
+    alone = np.concatenate([optimal_step(W[i : i + 1], 5) for i in range(3)])
+    np.testing.assert_array_equal(optimal_step(W, 5), alone)
 
 
 def test_a_table_has_p_and_q_of_the_nearest_codes() -> None:

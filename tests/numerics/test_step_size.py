@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from onnx_esn.errors import VerificationError
-from onnx_esn.numerics import step_size
+from onnx_esn.numerics import step_search
 from onnx_esn.numerics.midrise import decode, encode, pruned_by_step
 from onnx_esn.numerics.step_size import optimal_step, squared_error, step_for_all_bits
 from tests.oracles import numerics as oracle
@@ -38,7 +38,7 @@ def test_the_sweep_beats_brute_force(name, bits):
 def test_the_window_loses_nothing_to_the_whole_range(name, bits, K, monkeypatch):
     W = DRAWS[name](np.random.default_rng(K), (6, K))
     windowed = squared_error(W, optimal_step(W, bits), bits)
-    monkeypatch.setattr(step_size, "_EXACT_BREAKPOINTS", 1 << 40)
+    monkeypatch.setattr(step_search, "_EXACT_BREAKPOINTS", 1 << 40)
     whole = squared_error(W, optimal_step(W, bits), bits)
     assert (windowed <= whole * 1.001).all()
 
@@ -126,7 +126,7 @@ def test_bits_may_differ_between_filters():
 def test_a_filter_does_not_depend_on_its_neighbours_or_chunks(monkeypatch):
     W = np.random.default_rng(5).standard_normal((40, 30)) * np.geomspace(1e-6, 1e6, 40)[:, None]
     together = step_for_all_bits(W)
-    monkeypatch.setattr(step_size, "_CHUNK", 31)
+    monkeypatch.setattr(step_search, "_CHUNK", 31)
     np.testing.assert_array_equal(step_for_all_bits(W)[0], together[0])
 
 
