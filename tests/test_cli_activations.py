@@ -54,6 +54,7 @@ def test_compress_says_what_became_of_the_activations(tmp_path: Path) -> None:
     assert any(p.key == "onnx_esn.inspection" for p in model.metadata_props)
 
 
+@pytest.mark.slow
 def test_a_budget_gives_no_bits_that_int8_cannot_hold() -> None:
     options = {"target_cost": "15%", "images": IMAGES, "effort": "fast"}
     free = inspect(quantize(MODEL, **options).model).layers
