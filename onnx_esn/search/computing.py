@@ -14,6 +14,7 @@ from onnx_esn.errors import OptionError
 from onnx_esn.evaluation import Comparison
 from onnx_esn.passes.inspecting.esn_metrics import EsnMetrics, measure_esn
 from onnx_esn.passes.layerwise.known import Known
+from onnx_esn.verbs import named_shapes
 
 from .methods import Options
 from .point import Baseline, Point, baseline_of, figures_of
@@ -90,7 +91,8 @@ class Computer:
                 f"{self.images.name}: {len(self.images)} samples are too few to hold some out for "
                 "the figures of a sweep; give at least 10"
             )
-        esn = measure_esn(result.model, input_shape=options.get("input_shape"))
+        sizes = named_shapes(result.model, options.get("input_shape"))
+        esn = measure_esn(result.model, input_shape=sizes)
         figures = figures_of(comparison.models[-1], esn, self.before.filters)
         baseline = baseline_of(comparison, self.before)
         return Computed(replace(point, figures=figures), baseline, result.model)

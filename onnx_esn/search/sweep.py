@@ -18,6 +18,7 @@ from onnx_esn.graph.model_source import ModelSource, plain_source
 from onnx_esn.passes.inspecting.esn_metrics import measure_esn
 from onnx_esn.pipeline import compress as compress_model
 from onnx_esn.targets import claimed, clean_folder
+from onnx_esn.verbs import named_shapes
 
 from .computing import Compress, Computer
 from .fingerprint import fingerprint_model, fingerprint_set
@@ -122,7 +123,7 @@ def sweep(
         check_methods(methods, targets, more)
     model = plain_source(model)
     loaded = load_model(model)
-    sizes = more.get("input_shape")
+    sizes = named_shapes(loaded, more.get("input_shape"))
     before = measure_esn(loaded, input_shape=sizes)
     if not grid:
         if not before.macs:

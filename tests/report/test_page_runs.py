@@ -181,6 +181,26 @@ def test_a_sweep_looks_into_the_point_it_chose(tmp_path, few, methods):
     assert page.problems == []
 
 
+def test_a_sweep_hands_options_of_compress_to_its_points_and_their_commands(tmp_path, few):
+    stored = onnx_esn.quantize(MODEL, bits=8, format="qdq").model
+    onnx.save(stored, tmp_path / "stored.onnx")
+    given = ["sweep", tmp_path / "stored.onnx", "--images", few, "--targets", 2]
+    given += ["--methods", "nearest", "--input-shape", "1,1,28,28", "--threads", 1]
+    assert "--requantize" in run(*given, "-o", tmp_path / "refused", code=1).stderr
+    given += ["--requantize", "--exclude", "fc*", "--exclude", "conv/*"]
+    done = run(*given, "-o", tmp_path / "swept", "--report", tmp_path / "page", "--json")
+    (point,) = json.loads(done.stdout)["points"]
+    (command,) = json.loads(done.stdout)["report"]["point_commands"]
+    words = [shlex.split(word)[0] for word in command][1:]
+    made = tmp_path / "made.onnx"
+    words[words.index("-o") + 1] = str(made)
+    run(*words)
+    found = onnx_esn.inspect(made)
+    assert found.totals.esn_prime == point["esn_prime"]
+    kept = {x.name for x in found.layers if x.storage_bits == 8}
+    assert kept == {"fc/Gemm", "conv/Conv"}
+
+
 def test_names_of_a_hostile_model_stay_text(tmp_path):
     """A whole run, not only the page."""
     rng = np.random.default_rng(0)

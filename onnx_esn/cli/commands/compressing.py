@@ -14,6 +14,15 @@ from onnx_esn.cli.commands.base import arguments, command
 from onnx_esn.cli.output import Output, check_folder, check_report, open_model, plotted
 
 SHARED_BY_POINTS = ("effort", "recipe", "eval_images", "labels", "batch_size")
+# Options of `compress` for all points, by what they are where nothing is said.
+OF_COMPRESS = {
+    "only": (),
+    "exclude": (),
+    "quantizer": "mid-rise",
+    "requantize": False,
+    "input_shape": None,
+    "threads": None,
+}
 
 
 @command("compress model.onnx -o small.onnx --images photos/ --target-cost 10%")
@@ -118,9 +127,11 @@ def compress(
 @options.labels_option
 @options.evaluation_option
 @options.sweep_options
-@click.option(
-    "--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Images at a time."
-)
+@options.quantizer_option
+@options.requantize_option
+@options.layers_options
+@options.shape_option
+@options.run_options
 @click.option("--save-models", is_flag=True, help="Write each model too.")
 @options.report_option
 def sweep(
@@ -134,9 +145,11 @@ def sweep(
     check_folder(output)
     check_report(report, model)
     source = open_model(model)
+    chosen = {name: given.pop(name) for name in OF_COMPRESS}
+    chosen = {name: value for name, value in chosen.items() if value != OF_COMPRESS[name]}
     with out.progress() as progress:
         show = progress and functools.partial(progress, "points")
-        result = run(model, images, output, progress=show, **given)
+        result = run(model, images, output, progress=show, options=chosen, **given)
     document = result.to_document()
     out.say(sweep_table(document))
     names = plotted(plot_sweep, document, output)
@@ -145,7 +158,7 @@ def sweep(
     if report is not None:
         from onnx_esn.report.page import sweep_report, write_report
 
-        more = {name: given[name] for name in SHARED_BY_POINTS}
+        more = {name: given[name] for name in SHARED_BY_POINTS} | {"options": chosen}
         with out.progress() as progress:
             looked = sweep_report(
                 source, model, images, document, arguments=arguments(), progress=progress, **more

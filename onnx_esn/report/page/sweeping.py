@@ -14,6 +14,7 @@ from onnx_esn.errors import OptionError
 from onnx_esn.passes.inspecting.esn_metrics import measure_esn
 from onnx_esn.pipeline import compress
 from onnx_esn.report.summaries import result_document
+from onnx_esn.verbs import named_shapes
 
 from .choosing import choose_point, point_command, point_options
 from .gathering import Progress, compression_report
@@ -38,6 +39,7 @@ def sweep_report(
     eval_images: Path | None = None,
     labels: Path | None = None,
     batch_size: int = _USUAL_BATCH,
+    options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Compress to the chosen point once more, and look into that.
@@ -51,7 +53,7 @@ def sweep_report(
         images: the calibration set.
         swept: the document of the sweep.
         arguments: of the command line, behind ``onnx-esn``.
-        effort, recipe, eval_images, labels, batch_size: as the sweep had them.
+        effort, recipe, eval_images, labels, batch_size, options: as the sweep had them.
         progress: called with what is being done, how much, of how much.
 
     Raises:
@@ -62,7 +64,9 @@ def sweep_report(
     if chosen is None:
         raise OptionError("there is nothing to report: no point of the sweep was finished")
     index, rule = chosen
-    macs = measure_esn(source).macs
+    more = dict(options or {})
+    shapes = named_shapes(source, more.get("input_shape"))
+    macs = measure_esn(source, input_shape=shapes).macs
     given: dict[str, Any] = {"recipe": recipe, "eval_images": eval_images, "labels": labels}
     shared = ["--images", str(images)]
     for name in _SETS:
@@ -70,12 +74,25 @@ def sweep_report(
             shared += [f"--{name.replace('_', '-')}", str(given[name])]
     if batch_size != _USUAL_BATCH:
         shared += ["--batch-size", str(batch_size)]
-    options = [point_options(point, macs, effort) for point in swept["points"]]
+    shared += _words(more)
+    of_points = [point_options(point, macs, effort) for point in swept["points"]]
     result = compress(
-        source, images, **options[index], **given, batch_size=batch_size, progress=progress
+        source,
+        images,
+        **of_points[index],
+        **given,
+        **more,
+        batch_size=batch_size,
+        progress=progress,
     )
     report = compression_report(
-        source, result, model=model, batch_size=batch_size, progress=progress
+        source,
+        result,
+        model=model,
+        input_shape=more.get("input_shape"),
+        batch_size=batch_size,
+        threads=more.get("threads"),
+        progress=progress,
     )
     document = result_document("compress", result.stages, {})
     document["evaluation"] = None if result.evaluation is None else result.evaluation.to_document()
@@ -83,8 +100,8 @@ def sweep_report(
     if not _agrees(swept["points"][index], document["evaluation"]):
         notes.append("the chosen point was made again, and its cost is not the one of the sweep")
     commands = tuple(
-        point_command(str(model), f"{_label(point)}.onnx", more, shared)
-        for point, more in zip(swept["points"], options, strict=True)
+        point_command(str(model), f"{_label(point)}.onnx", own, shared)
+        for point, own in zip(swept["points"], of_points, strict=True)
     )
     arguments = tuple(arguments)
     return replace(
@@ -94,6 +111,26 @@ def sweep_report(
         choice=Choice(index, rule, document),
         point_commands=commands,
     )
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    """Options of `compress` as words of a command line."""
+    words = []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if name == "input_shape":
+            named = value if isinstance(value, Mapping) else {"": value}
+            for tensor, sizes in named.items():
+                text = ",".join(map(str, sizes))
+                words += [flag, f"{tensor}:{text}" if tensor else text]
+        elif isinstance(value, bool):
+            words += [flag] * value
+        elif isinstance(value, str | int):
+            words += [flag, str(value)]
+        else:
+            for pattern in value:
+                words += [flag, pattern]
+    return words
 
 
 def _agrees(point: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> bool:
