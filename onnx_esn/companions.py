@@ -7,10 +7,11 @@ replaced keeps its own until its place is taken.
 from __future__ import annotations
 
 import contextlib
-import mmap
 import re
 from collections.abc import Iterable
 from pathlib import Path
+
+from onnx_esn.file_search import holds
 
 
 def data_name(name: str, digest: str) -> str:
@@ -38,11 +39,8 @@ def mentions(model: Path, name: str) -> bool:
     if model.exists() and not model.is_file():  # a pipe would be waited for
         return False
     try:
-        with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            return text.find(name.encode()) >= 0
+        return holds(model, name.encode())
     except FileNotFoundError:
-        return False
-    except ValueError:  # an empty file
         return False
     except OSError:
         return True

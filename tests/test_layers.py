@@ -20,7 +20,7 @@ LAYERS = [
     {"numerics"},
     {"plans", "budgets", "outside"},
     {"shelf", "targets", "temporary", "urls"},
-    {"companions", "locks"},
+    {"companions", "file_search", "locks"},
     {"errors"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -13,6 +13,7 @@ from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from onnx_esn.companions import data_name
+from onnx_esn.file_search import holds
 from onnx_esn.graph.stored import without_stored
 from onnx_esn.outside import is_outside, tensor_values
 
@@ -21,6 +22,7 @@ _LEAST = 1024  # bytes of a tensor that is worth an entry
 _LINE, _PAGE, _LARGE = 64, 4096, 1 << 16
 # A file that leaves its weights to another one is small; to look into a larger one takes memory.
 _MOST_WITHOUT_WEIGHTS = 1 << 28
+_KEY = b"location"  # what every entry for another file has
 
 
 def write_with_data(model: onnx.ModelProto, path: Path, data: Path | None = None) -> None:
@@ -67,6 +69,8 @@ def has_data_outside(path: str | os.PathLike[str]) -> bool:
     """Whether a model's file leaves weights to other files."""
     if not Path(path).is_file() or Path(path).stat().st_size > _MOST_WITHOUT_WEIGHTS:
         return False
+    if not holds(Path(path), _KEY):  # a large file is looked through in less time than it is parsed
+        return False
     model = onnx.load(path, load_external_data=False)
     return any(uses_external_data(tensor) for tensor in model.graph.initializer)
 
@@ -76,6 +80,8 @@ def data_files(path: str | os.PathLike[str]) -> set[Path]:
     path = Path(path)
     try:
         if not path.is_file() or path.stat().st_size > _MOST_WITHOUT_WEIGHTS:
+            return set()
+        if not holds(path, _KEY):
             return set()
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError):

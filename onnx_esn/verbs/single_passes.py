@@ -57,13 +57,6 @@ def equalize(
 
 
 @from_file
-def annotate(model: Model, *, input_shape: InputShape | None = None) -> PassResult:
-    """Write costs into the metadata; see `onnx_esn.passes.annotation.Annotate`."""
-    loaded = opened_plain(model)
-    return Annotate(named_shapes(loaded, input_shape))(loaded)
-
-
-@from_file
 def convert(
     model: Model, *, format: str, keep_opset: bool = False, opset: int | None = None
 ) -> PassResult:
