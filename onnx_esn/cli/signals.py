@@ -37,6 +37,7 @@ class _State:
 
     def __init__(self) -> None:
         self.received = 0
+        self.raised = False
         self.last_word = threading.Lock()
 
 
@@ -82,6 +83,7 @@ def leave() -> None:
             if signal.getsignal(getattr(signal, name)) is _interrupt:
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
     else:
+        _last_word(ended[0])
         abandon_all()
         remove_process_folder()
         for stream in (sys.stdout, sys.stderr):
@@ -91,8 +93,9 @@ def leave() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    if _STATE.received:  # it is ending already
+    if _STATE.raised:  # it is ending already
         return
+    _STATE.raised = True
     _note(number)
     raise KeyboardInterrupt
 
@@ -109,14 +112,14 @@ def _watch(heard: socket.socket, numbers: list[int]) -> None:
         pass
     _note(number)
     time.sleep(_PATIENCE)
-    if _STATE.last_word.acquire(blocking=False):
-        _say("error: " + _MEANING[signal.Signals(number).name])
     leave()
 
 
-def _say(line: str) -> None:
-    """Print to stderr as it is, also where the main thread is in the middle of a line."""
+def _last_word(meaning: str) -> None:
+    """Say how it ended, if nobody has, also where the main thread is in the middle of a line."""
+    if not _STATE.last_word.acquire(blocking=False):
+        return
     with contextlib.suppress(OSError):
         # A progress bar may be there, and may have hidden the cursor.
         before = b"\r\x1b[2K\x1b[?25h" if os.isatty(2) else b""
-        os.write(2, before + line.encode() + b"\n")
+        os.write(2, before + b"error: " + meaning.encode() + b"\n")

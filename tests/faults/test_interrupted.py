@@ -144,6 +144,24 @@ def test_signals_that_are_ignored_stay_ignored(out, tmp_path):
     assert (out / "m.onnx").is_file()
 
 
+@pytest.mark.parametrize("raised", [True, False], ids=["in the work", "at its end"])
+def test_whoever_hears_a_signal_first_the_work_ends_and_it_is_said(tmp_path, raised):
+    """The watch may run before the main thread, which then has to end all the same."""
+    script = (
+        "from onnx_esn.cli import signals\n"
+        "signals.end_on_signals(); signals._note(15)\n"
+        "try: signals._interrupt(15, None)\n"
+        "except KeyboardInterrupt: print('raised')\n"
+        "signals.leave()\n"
+    )
+    if not raised:
+        script = script.replace("signals._interrupt(15, None)", "pass")
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("raised\n" * raised, "error: terminated\n")
+    assert done.returncode == 143
+
+
 def test_a_signal_after_the_end_of_the_work_changes_nothing(tmp_path):
     """Python itself would die of it, while it tidies up."""
     script = (
