@@ -121,15 +121,11 @@ def write_network(path: Path, width: int) -> int:
 
 def stored(path: Path) -> int:
     """Bytes of a model and its weights; an output that is not as it should be stops the run."""
-    data = path.with_name(f"{path.name}.data")
-    total = path.stat().st_size
-    if not data.exists():
-        return total
     model = onnx.load(path, load_external_data=False)
     outside = [t for t in model.graph.initializer if uses_external_data(t)]
     places = {entry.value for t in outside for entry in t.external_data if entry.key == "location"}
-    assert places == {data.name}, f"{path}: weights in {places}"
-    return total + data.stat().st_size
+    assert len(places) <= 1, f"{path}: weights in {places}"
+    return path.stat().st_size + sum((path.parent / place).stat().st_size for place in places)
 
 
 def measured(verb: str, command: Sequence[str], output: Path | None) -> Measurement:
@@ -164,12 +160,15 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "evaluate": [model, quantized, *images],
         "recalibrate": [quantized, "--reference", model, *images],
         "quantize.nearest": [model, "--bits", "4", "--method", "nearest", *images],
+        "quantize.int8": [model, "--bits", "8", "--activations", "uint8", *images],
+        "equalize": [model],
+        "analyze": [model],
         "quantize.images": [model, "--bits", "4", *images],
         "compress": [model, "--bits", "4", "--ratio", "0.1", *images],
     }
 
 
-WRITES_NOTHING = ("inspect", "compare", "evaluate")
+WRITES_NOTHING = ("inspect", "compare", "evaluate", "analyze")
 NEEDS_QUANTIZED = ("convert", "compare", "compare.images", "evaluate", "recalibrate")
 
 
@@ -208,8 +207,8 @@ def main(verbs: tuple[str, ...], width: int, images: int, folder: Path | None) -
                 flush=True,
             )
             if output is not None and output != quantized:
-                for path in (output, output.with_name(f"{output.name}.data")):
-                    path.unlink(missing_ok=True)
+                for path in place.glob(f"{output.name}*"):  # its weights are beside it
+                    path.unlink()
 
 
 if __name__ == "__main__":
