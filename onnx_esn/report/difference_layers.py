@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_esn.evaluation.difference import Difference
-from onnx_esn.evaluation.difference.result import LayerDifference
+from onnx_esn.evaluation.difference.changes import LayerDifference
 from onnx_esn.passes.inspecting.result import LayerInspection
 
 from . import numbers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from onnx_esn.evaluation.difference.result import NodeChange, SettingChange, TensorChange
+from onnx_esn.evaluation.difference.changes import NodeChange, SettingChange, TensorChange
 
 from . import numbers
 from .layout import elide

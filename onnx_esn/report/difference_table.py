@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_esn.evaluation.difference import Difference
-from onnx_esn.evaluation.difference.result import OutputsDifference
+from onnx_esn.evaluation.difference.changes import OutputsDifference
 
 from . import numbers
 from .difference_layers import layer_table

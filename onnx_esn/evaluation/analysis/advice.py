@@ -12,7 +12,7 @@ from onnx_esn.numerics.pruning_or_quantizing import BITS
 if TYPE_CHECKING:
     from onnx_esn.passes.analysis.channels import ChannelLoss
 
-    from .result import ModelAnalysis
+    from .findings import Findings
 
 EQUAL = 0.5  # dB: closer than that, neither wins
 _WORTH = 0.8  # of the loss: what both together have to come down to
@@ -41,12 +41,12 @@ def winner(margin: float) -> str:
     return "prune" if margin < -EQUAL else "equal"
 
 
-def layer_advice(found: ModelAnalysis, name: str) -> str:
+def layer_advice(found: Findings, name: str) -> str:
     """``quantize``, ``prune``, ``prune at 2, 3 bits`` or ``either``, by outputs where known."""
     return _advice(margins(found, name))
 
 
-def margins(found: ModelAnalysis, name: str) -> Sequence[Margin]:
+def margins(found: Findings, name: str) -> Sequence[Margin]:
     """What the advice for a tensor (by its first layer) rests on."""
     tensor = next(x for x in found.tensors if x.name == name)
     known = next((found.outputs[x] for x in tensor.layers if x in found.outputs), None)
@@ -81,7 +81,7 @@ class Tally:
     median_margin: float | None
 
 
-def tallies(found: ModelAnalysis) -> list[Tally]:
+def tallies(found: Findings) -> list[Tally]:
     """By weights; with images by outputs, and by blocks."""
     kinds: dict[str, list[Sequence[Margin]]] = {
         "weights": [x.snr for x in found.tensors],
@@ -101,7 +101,7 @@ def tallies(found: ModelAnalysis) -> list[Tally]:
     return result
 
 
-def model_advice(found: ModelAnalysis) -> list[str]:
+def model_advice(found: Findings) -> list[str]:
     """What to do, in a sentence or two."""
     whole = found.model_channels
     if whole is None or not whole.losses:
@@ -141,7 +141,7 @@ def _per_mac(bits: int) -> str:
     return f"{bits} bit{'' if bits == 1 else 's'} per MAC"
 
 
-def _verdict(found: ModelAnalysis) -> str:
+def _verdict(found: Findings) -> str:
     """Where nothing is known of costs: by outputs, or else by weights alone."""
     layers: list[Sequence[Margin]] = [x.snr for x in found.outputs.values()]
     layers = layers or [x.snr for x in found.tensors]

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 from onnx_esn.passes.inspecting.result import json_ready
 
 from .advice import CAVEAT, layer_advice, model_advice, tallies, winner
-from .result import theory
+from .theory import theory
 
 if TYPE_CHECKING:
     from onnx_esn.passes.analysis.channels import ChannelAnalysis
     from onnx_esn.passes.analysis.outputs import OutputAnalysis
     from onnx_esn.passes.analysis.tensors import TensorAnalysis
 
-    from .result import ModelAnalysis
+    from .findings import Findings
 
 SCHEMA = "onnx-esn/analysis/1"
 
 
-def to_document(found: ModelAnalysis) -> dict[str, Any]:
+def to_document(found: Findings) -> dict[str, Any]:
     """JSON-ready; infinities and NaN become null."""
     whole = found.model_channels
     document = {
@@ -49,7 +49,7 @@ def to_document(found: ModelAnalysis) -> dict[str, Any]:
     return plain
 
 
-def _tensor(found: ModelAnalysis, x: TensorAnalysis) -> dict[str, Any]:
+def _tensor(found: Findings, x: TensorAnalysis) -> dict[str, Any]:
     return {
         "name": x.name,
         "layers": x.layers,

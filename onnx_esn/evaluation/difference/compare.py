@@ -25,11 +25,12 @@ from onnx_esn.evaluation.turns import Runnable, any_large, latencies
 from onnx_esn.graph.model_file import check_model, load_model
 from onnx_esn.graph.model_source import ModelSource, plain_source
 
+from .changes import LayerDifference, ModelFigures, OutputsDifference
 from .layers import LayerPair, View, layer_differences, pair_layers, view_model
 from .nodes import node_changes
 from .outputs import output_agreements
 from .pairing import pair_nodes
-from .result import Difference, LayerDifference, ModelFigures, OutputsDifference
+from .result import Difference
 from .settings import setting_changes
 from .signals import layer_signals
 from .tensors import tensor_changes

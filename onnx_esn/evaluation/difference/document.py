@@ -11,12 +11,12 @@ from onnx_esn.evaluation.comparison import OutputAgreement
 from onnx_esn.passes.inspecting.result import LayerInspection, json_ready
 
 if TYPE_CHECKING:
-    from .result import Difference, LayerDifference, ModelFigures, OutputsDifference
+    from .changes import Changes, LayerDifference, ModelFigures, OutputsDifference
 
 SCHEMA = "onnx-esn/difference/1"
 
 
-def to_document(difference: Difference) -> dict[str, Any]:
+def to_document(difference: Changes) -> dict[str, Any]:
     """JSON-ready; infinities and NaN become null."""
     document = {
         "schema": SCHEMA,

@@ -21,9 +21,9 @@ from onnx_esn.passes.inspecting.inspection import inspect
 from onnx_esn.passes.inspecting.result import Inspection
 from onnx_esn.passes.layers.costs import InputShape, measured_view
 
+from .changes import LayerDifference
 from .ends import End, find_end
 from .pairing import Pairing, pair_nodes
-from .result import LayerDifference
 from .tensors import differ
 from .wiring import Wiring
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import onnx
 
+from .changes import NodeChange
 from .pairing import Pairing
-from .result import NodeChange
 from .wiring import Wiring
 
 Sides = tuple[str | None, str | None]

@@ -10,7 +10,7 @@ import onnx
 from onnx_esn.graph.constants import operator_sets
 from onnx_esn.graph.inputs import data_inputs, declared_shape
 
-from .result import SettingChange
+from .changes import SettingChange
 
 _LONGEST = 200
 

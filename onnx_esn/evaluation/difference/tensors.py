@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
+from .changes import TensorChange
 from .pairing import Pairing
-from .result import TensorChange
 from .wiring import Stored, Wiring, same_values
 
 Array = npt.NDArray[Any]

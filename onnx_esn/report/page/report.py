@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from onnx_esn.evaluation.difference.result import Difference, LayerDifference
+from onnx_esn.evaluation.difference import Difference
+from onnx_esn.evaluation.difference.changes import LayerDifference
 from onnx_esn.passes.inspecting.result import GroupInspection, json_ready
 
 from .model_files import ModelFile
