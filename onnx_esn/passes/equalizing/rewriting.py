@@ -14,6 +14,7 @@ from onnx_esn.graph.channels.labels import Labels
 from onnx_esn.graph.channels.propagation import Claim, align
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.hoisting import Names
+from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.number_formats import EPSILON, round_to, to_bytes
 from onnx_esn.graph.stored import add_initializer
 from onnx_esn.graph.unread import drop_unread, reads
@@ -67,9 +68,9 @@ def _scale(
     layer = s.layers.get(index)
     if layer is not None and layer.slot == slot:
         weight = read_weight(layer, s.constants)
-        wide = np.broadcast_to(by, layer.weight_shape)
-        new = round_to(weight.W * layer.as_filters(wide).astype(np.float64), weight.type)
-        writer.write([layer], weight, new)
+        writer.write_blocks(
+            [layer], weight, lambda b: round_to(b.W * of_filters(layer, by, b.rows), weight.type)
+        )
         return
     node = writer.model.graph.node[index]
     old = s.constants.value(node.input[slot])
@@ -80,6 +81,26 @@ def _scale(
     name = names.fresh(f"{node.input[slot]}_scaled")
     add_initializer(writer.model, _tensor(name, kind, value))
     node.input[slot] = name
+
+
+def of_filters(layer: Layer, by: Floats, rows: slice) -> Floats:
+    """What some filters are multiplied with, (m, K); made for these alone.
+
+    All of them would take twice what the weight does.
+
+    Args:
+        layer: whose filters.
+        by: what the weight is multiplied with; broadcasts against it.
+        rows: which filters.
+    """
+    shape = layer.weight_shape
+    if layer.op == "ConvTranspose":
+        return np.asarray(layer.as_filters(np.broadcast_to(by, shape))[rows], np.float64)
+    first = np.moveaxis(by.reshape((1,) * (len(shape) - by.ndim) + by.shape), layer.filter_axis, 0)
+    some = first[rows] if len(first) > 1 else first
+    inner = [n for axis, n in enumerate(shape) if axis != layer.filter_axis]
+    count = len(range(*rows.indices(layer.filters)))
+    return np.broadcast_to(some, (count, *inner)).reshape(count, -1)
 
 
 def _tensor(name: str, kind: int, value: Floats) -> TensorProto:

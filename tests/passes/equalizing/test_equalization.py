@@ -20,7 +20,7 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.equalizing.equalization import Equalize
 from onnx_esn.passes.equalizing.layer_rules import SCALING_ALL
-from onnx_esn.passes.equalizing.rewriting import rescaled
+from onnx_esn.passes.equalizing.rewriting import of_filters, rescaled
 from onnx_esn.passes.equalizing.scalable import Scalable, find_scalable
 from onnx_esn.passes.layerwise.following import find_plain_layers
 from onnx_esn.passes.quantizing.quantization import Quantize
@@ -531,3 +531,25 @@ def test_the_verb_says_how_many_channels_it_scaled(tmp_path: Path) -> None:
     feeds = {i.name: feeds["image"] for i in onnx.load(sample).graph.input}
     before, after = (run(onnx.load(path), feeds)[0] for path in (sample, out))
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("op", ["Conv", "Conv of groups", "ConvTranspose", "Gemm", "Gemm turned"])
+def test_factors_of_some_filters_are_those_of_all(op: str) -> None:
+    net = Net(8, 6, 6)
+    if op.startswith("Gemm"):
+        turned = op == "Gemm turned"
+        weight = net.weight(*((5, 288) if turned else (288, 5)), fan_in=288)
+        y = net.op("Gemm", net.op("Flatten", "x"), weight, transB=int(turned))
+    elif op == "ConvTranspose":
+        y = net.deconv("x", 8, 6, group=2)
+    else:
+        y = net.conv("x", 8, 12, group=2 if op == "Conv of groups" else 1)
+    (layer,) = find_plain_layers(net.model(y))
+    rng = np.random.default_rng(0)
+    shape = layer.weight_shape
+    for pattern in range(1 << len(shape)):
+        by = rng.random(tuple(n if pattern >> i & 1 else 1 for i, n in enumerate(shape)))
+        whole = layer.as_filters(np.broadcast_to(by, shape))
+        for rows in (slice(0, 2), slice(2, None), slice(1, layer.filters)):
+            np.testing.assert_array_equal(of_filters(layer, by, rows), whole[rows])
+    np.testing.assert_array_equal(of_filters(layer, np.full((), 2.0), slice(0, 1)), 2.0)
