@@ -250,6 +250,14 @@ def test_text_instead_of_a_model(tmp_path: Path) -> None:
     text = tmp_path / "text.onnx"
     text.write_text("not a model")
     assert "not an ONNX model" in fails("inspect", text)
+    for ending in (".json", ".textproto", ".onnxtxt"):  # which onnx reads as text
+        named = tmp_path / f"model{ending}"
+        named.write_bytes(b'{"schema": "x"}')
+        assert "not an ONNX model" in fails("inspect", named)
+        named.write_bytes(Path(MODEL).read_bytes())
+        run("inspect", named)
+    onnx.save(onnx.load(MODEL), tmp_path / "text.textproto")
+    run("inspect", tmp_path / "text.textproto")
 
 
 def test_output_is_the_input(tmp_path: Path) -> None:

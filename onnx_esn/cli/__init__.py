@@ -1,38 +1,18 @@
-"""The command line: `commands` has a command a verb, this is where they meet.
+"""The command line: `commands` has a command a verb, `commands.all` is where they meet.
 
-`options` has the options, `output` prints and exits.
+`options` has the options, `output` prints and exits. Signals are listened to before any of them
+is imported.
 """
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Any
 
-from onnx_esn.cli.commands import (
-    analyzing,
-    changing,
-    comparing,
-    compressing,
-    inspecting,
-    profiling,
-    quantizing,
-    tracing,
-)
-from onnx_esn.cli.commands.base import cli
-from onnx_esn.cli.signals import end_on_signals, leave
+if TYPE_CHECKING:
+    from onnx_esn.cli.commands.all import cli as cli
 
-__all__ = [
-    "analyzing",
-    "changing",
-    "cli",
-    "comparing",
-    "compressing",
-    "inspecting",
-    "main",
-    "profiling",
-    "quantizing",
-    "tracing",
-]
-
+__all__ = ["cli", "main"]
 
 # What the builds of numpy and scipy read when they are imported.
 _BLAS = ("OPENBLAS", "MKL", "BLIS", "OMP")
@@ -50,9 +30,25 @@ def _fix_threads() -> None:
 
 def main() -> None:
     """Entry point."""
-    end_on_signals()
-    _fix_threads()
+    import signal
+
+    from onnx_esn.cli.signals import end_on_signals, leave, note
+
     try:
+        end_on_signals()
+        _fix_threads()
+        from onnx_esn.cli.commands.all import cli
+
         cli(prog_name="onnx-esn")
+    except KeyboardInterrupt:  # before anything listened
+        note(signal.SIGINT)
     finally:
         leave()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "cli":
+        from onnx_esn.cli.commands.all import cli
+
+        return cli
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -49,11 +49,11 @@ def end_on_signals() -> None:
     heard, told = socket.socketpair()
     told.setblocking(False)
     numbers = [getattr(signal, name) for name in _MEANING]
+    signal.set_wakeup_fd(told.detach(), warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(heard, numbers), daemon=True, name="signals").start()
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
-    signal.set_wakeup_fd(told.detach(), warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(heard, numbers), daemon=True, name="signals").start()
 
 
 def received() -> tuple[str, int] | None:
@@ -95,12 +95,23 @@ def leave() -> None:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     if _STATE.raised:  # it is ending already
         return
+    note(number)
+    if _importing(frame):  # native modules may crash of it; the watch ends the process
+        return
     _STATE.raised = True
-    _note(number)
     raise KeyboardInterrupt
 
 
-def _note(number: int) -> None:
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def note(number: int) -> None:
+    """A signal came; the first one counts."""
     _STATE.received = _STATE.received or number
     # An interrupt within a destructor is swallowed with a traceback; the watch ends that too.
     sys.unraisablehook = lambda _: None
@@ -110,7 +121,7 @@ def _watch(heard: socket.socket, numbers: list[int]) -> None:
     """Wait for a signal, then for the main thread, then end the process."""
     while (number := heard.recv(1)[0]) not in numbers:
         pass
-    _note(number)
+    note(number)
     time.sleep(_PATIENCE)
     leave()
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import onnx
+from google.protobuf.json_format import ParseError as JsonError
 from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.text_format import ParseError as TextError
+from onnx import serialization
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+from onnx.parser import ParseError
 
 from onnx_esn.errors import ModelError, OutputError, VerificationError
 from onnx_esn.graph.external_data import write_with_data
@@ -32,6 +37,7 @@ from onnx_esn.targets import beside
 log = logging.getLogger(__name__)
 
 # protobuf refuses to serialise 2 GiB; leave room for the graph around the weights.
+_NO_MODEL = (DecodeError, TextError, JsonError, ParseError, UnicodeDecodeError)
 _SINGLE_FILE_LIMIT = 2**31 - 2**24
 
 
@@ -52,8 +58,8 @@ def load_model(source: ModelSource, *, outside: bool = False) -> onnx.ModelProto
     path = Path(source)
     check_file(path)
     try:
-        model = onnx.load(path, load_external_data=False)
-    except DecodeError as error:
+        model = _parsed(path)
+    except _NO_MODEL as error:
         raise ModelError(
             f"{path}: not an ONNX model, or a truncated one, or nested too deep "
             f"({_first_line(error)}); export it again"
@@ -76,6 +82,18 @@ def load_model(source: ModelSource, *, outside: bool = False) -> onnx.ModelProto
     if not model.opset_import:
         raise ModelError(f"{path}: not a complete ONNX model: it imports no operator set")
     return model
+
+
+def _parsed(path: Path) -> onnx.ModelProto:
+    """The model in a file; onnx takes the endings of some names for a text format."""
+    if serialization.registry.get_format_from_file_extension(path.suffix) in (None, "protobuf"):
+        return onnx.load(path, load_external_data=False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that such a format is experimental
+            return onnx.load(path, load_external_data=False)
+    except _NO_MODEL:
+        return onnx.load(path, format="protobuf", load_external_data=False)
 
 
 def check_file(path: Path) -> None:

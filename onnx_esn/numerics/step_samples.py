@@ -8,8 +8,9 @@ over the whole range, then on a fine one over what the first leaves: its ripple 
 it (the mean square of K rounding errors), so that what comes within five times that of the best
 stays, with one grid point more on each side. `step_size` sweeps all codes next to the best three.
 
-A filter of many weights that already lies on a coarser grid is the exception: its step is a dip too
-narrow to be seen. Who quantizes looks for such grids first (`grid.detect_grid`).
+A filter of many weights that already lies on a coarser grid, or has few distinct values, is the
+exception: its step is a dip too narrow to be seen. Grids are looked for first (`grid.detect_grid`),
+and `step_search` holds what it finds against the best step of five bits.
 
 Of filters of 130 to 8,500 weights, normal, Laplace, uniform and heavy-tailed, none had an error
 0.1 % above that of the best step at 6 to 8 bits (`tests/numerics/test_step_size.py`).

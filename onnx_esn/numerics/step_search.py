@@ -65,7 +65,9 @@ class Search:
         )
         self.energy = np.einsum("mk,mk->m", self.A, self.A)
         self.crowded: set[int] = set()
-        K, bounded = A.shape[1], [r for r in map(_rises, widths) if _is_bounded(A.shape[1], r)]
+        K = A.shape[1]
+        finest = [min(_rises(b), _BOUNDED_RISES) for b in widths]
+        bounded = [r for r in finest if _is_bounded(K, r)]
         # The finest one serves all widths.
         self.table = Table(self.A, table_size(K, max(bounded))) if bounded and self.A.size else None
 
@@ -109,12 +111,27 @@ class Search:
                 one, more = _sweep(A, rises, lowest, *near)
                 found = np.where(more > gain * (1.0 + TIE), one, found)
                 gain = np.maximum(gain, more)
+            found = self._not_worse(found, gain, bits)
         # In full precision, from the codes.
         c = self.levels.encode(A, np.minimum(found, highest), bits)
         P, Q = np.einsum("mk,mk->m", c, A), np.einsum("mk,mk->m", c, c)
         step[self.live] = np.minimum(P / Q, highest)
         error[self.live] = np.maximum(self.energy - P * P / Q, 0.0)
         return step, error
+
+    def _not_worse(self, found: Floats, gain: Floats, bits: int) -> Floats:
+        """`found`, or the best step of so few bits that all codes were compared.
+
+        Filters of few values, or on a coarser grid but for rounding, have a dip there that lies
+        between two samples.
+        """
+        fewer = max((b for b in range(2, bits) if self.is_exact(b)), default=0)
+        if not fewer:
+            return found
+        other = self.best(fewer)[0][self.live]
+        c = self.levels.encode(self.A, other, bits)
+        P, Q = np.einsum("mk,mk->m", c, self.A), np.einsum("mk,mk->m", c, c)
+        return np.where(gain * Q * (1.0 + TIE) < P * P, other, found)
 
     def _by_halves(self, bits: int) -> tuple[Floats, Floats]:
         """`best` where the cells of all filters together are too many."""

@@ -76,7 +76,8 @@ def draw_pareto(document: Mapping[str, Any], cost: str = "esn_prime") -> Any:
     axes.margins(x=0.06, y=0.08)
     if floor is not None:
         top = max(*(value_of(p, name) for p in done), _reference(document["input"], name))
-        axes.set_ylim(floor, top + 0.15 * (top - floor))
+        if top > floor:
+            axes.set_ylim(floor, top + 0.15 * (top - floor))
         _label_below(axes, lines, name, cost, floor)
     _finish(axes, document, name, cost)
     return figure

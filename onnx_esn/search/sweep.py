@@ -15,7 +15,10 @@ from onnx_esn.calibration import Recipe, Source, input_specs, open_set
 from onnx_esn.errors import BudgetError, OperationError, OptionError, OutputError
 from onnx_esn.graph.model_file import load_model
 from onnx_esn.graph.model_source import ModelSource, plain_source
+from onnx_esn.graph.standard_form import standard_form
+from onnx_esn.numerics.quantizers import QUANTIZERS
 from onnx_esn.passes.inspecting.esn_metrics import measure_esn
+from onnx_esn.passes.quantizing.requantization import open_weights
 from onnx_esn.pipeline import compress as compress_model
 from onnx_esn.targets import claimed, clean_folder
 from onnx_esn.verbs import named_shapes
@@ -131,6 +134,7 @@ def sweep(
         assert targets is not None
         assert methods is not None
         jobs = method_jobs(methods, targets, before.macs, effort)
+    _check_options(loaded, more, bits if grid else None)
     specs = input_specs(loaded)
     apart = eval_images is not None
     opened = open_set(images, specs, recipe=recipe, labels=None if apart else labels)
@@ -179,6 +183,21 @@ def sweep(
             f"{points[0].reason}"
         )
     return swept
+
+
+def _check_options(
+    model: onnx.ModelProto, options: Mapping[str, Any], bits: Sequence[int] | None
+) -> None:
+    """Refuse what would make every point fail; raises `OptionError`."""
+    chosen = {k: options[k] for k in ("only", "exclude") if options.get(k)}
+    requantize = bool(options.get("requantize", False))
+    open_weights(standard_form(model), requantize=requantize, **chosen)
+    quantizer = QUANTIZERS.get(options.get("quantizer", "mid-rise"))
+    if quantizer is not None and bits is not None and min(bits) < quantizer.least_bits:
+        raise OptionError(
+            f"--bits {min(bits)} leaves the {quantizer.name} quantizer nothing but zeros; give "
+            f"{quantizer.least_bits} or more"
+        )
 
 
 def _make_folders(folder: Path, save_models: bool) -> None:

@@ -149,7 +149,7 @@ def test_whoever_hears_a_signal_first_the_work_ends_and_it_is_said(tmp_path, rai
     """The watch may run before the main thread, which then has to end all the same."""
     script = (
         "from onnx_esn.cli import signals\n"
-        "signals.end_on_signals(); signals._note(15)\n"
+        "signals.end_on_signals(); signals.note(15)\n"
         "try: signals._interrupt(15, None)\n"
         "except KeyboardInterrupt: print('raised')\n"
         "signals.leave()\n"
@@ -159,6 +159,24 @@ def test_whoever_hears_a_signal_first_the_work_ends_and_it_is_said(tmp_path, rai
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("raised\n" * raised, "error: terminated\n")
+    assert done.returncode == 143
+
+
+def test_an_import_is_not_broken_off(tmp_path):
+    """Native modules abort where their initialisation raises; the watch ends the process."""
+    (tmp_path / "slow.py").write_text(
+        "import os, signal, time\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "print('whole', flush=True); time.sleep(5); print('too late', flush=True)\n"
+    )
+    script = (
+        "from onnx_esn.cli import signals\n"
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); signals.end_on_signals()\n"
+        "import slow\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("whole\n", "error: terminated\n")
     assert done.returncode == 143
 
 

@@ -7,7 +7,13 @@ from hypothesis.extra.numpy import arrays
 from onnx_esn.errors import VerificationError
 from onnx_esn.numerics import step_search
 from onnx_esn.numerics.midrise import decode, encode, pruned_by_step
-from onnx_esn.numerics.step_size import optimal_step, squared_error, step_for_all_bits
+from onnx_esn.numerics.step_size import (
+    MID_RISE,
+    MID_TREAD,
+    optimal_step,
+    squared_error,
+    step_for_all_bits,
+)
 from tests.oracles import numerics as oracle
 
 DRAWS = {
@@ -147,3 +153,17 @@ def test_wrong_values_are_refused():
         optimal_step(np.array([[np.inf, 1.0]]), 4)
     with pytest.raises(ValueError, match=r"0\.\.8"):
         optimal_step(np.ones((1, 2)), 9)
+
+
+@pytest.mark.parametrize("bits", [6, 7, 8])
+@pytest.mark.parametrize("levels", [MID_RISE, MID_TREAD], ids=["rise", "tread"])
+def test_more_bits_are_never_worse_where_few_fit(bits, levels):
+    """Weights of five bits behind float16: a dip that lies between two samples."""
+    rng = np.random.default_rng(bits)
+    W = rng.standard_normal((4, 576))
+    step = optimal_step(W, 5, levels)
+    W = decode(levels.encode(W, step, 5), step).astype(np.float16).astype(np.float64)
+    error = squared_error(W, optimal_step(W, bits, levels), bits, levels)
+    fewer = squared_error(W, optimal_step(W, 5, levels), 5, levels)
+    assert (error <= fewer * (1 + 1e-9)).all()
+    assert (fewer < 1e-5 * (W**2).sum(axis=1)).all()

@@ -186,8 +186,14 @@ def test_a_sweep_hands_options_of_compress_to_its_points_and_their_commands(tmp_
     onnx.save(stored, tmp_path / "stored.onnx")
     given = ["sweep", tmp_path / "stored.onnx", "--images", few, "--targets", 2]
     given += ["--methods", "nearest", "--input-shape", "1,1,28,28", "--threads", 1]
-    assert "--requantize" in run(*given, "-o", tmp_path / "refused", code=1).stderr
-    given += ["--requantize", "--exclude", "fc*", "--exclude", "conv/*"]
+    assert "--requantize" in run(*given, "-o", tmp_path / "refused", code=2).stderr
+    given += ["--requantize"]
+    wrong = run(*given, "--only", "nope", "-o", tmp_path / "refused", code=2)
+    assert wrong.stderr.count("\n") == 1
+    assert not (tmp_path / "refused").exists()
+    grid = ["sweep", MODEL, "--images", few, "--bits", "1,3", "--quantizer", "mid-tread"]
+    assert "1" in run(*grid, "-o", tmp_path / "refused", code=2).stderr
+    given += ["--exclude", "fc*", "--exclude", "conv/*"]
     done = run(*given, "-o", tmp_path / "swept", "--report", tmp_path / "page", "--json")
     (point,) = json.loads(done.stdout)["points"]
     (command,) = json.loads(done.stdout)["report"]["point_commands"]

@@ -1,9 +1,10 @@
 """Distortions of filters at 0 … 8 bits, worked out only as far as a budget can ask for them.
 
 More bits cannot leave less than nothing. So with 0 in place of what is not known yet, an allocation
-that takes none of these numbers is the allocation of the true ones: only filters that did take one
-have to be looked at further, a bit at a time. What is left of the budget in the end is spent by
-guesses, and where one was taken, it is looked at too.
+for a Lagrange multiplier that takes none of these numbers is the one of the true ones: only filters
+that did take one have to be looked at further, a bit at a time. What is left of the budget below
+the first edge that does not fit is spent by guesses, and where one was taken, it is looked at too.
+There, and only there, the bits may differ from those that all losses would give.
 """
 
 from __future__ import annotations
