@@ -124,8 +124,12 @@ def guarded(function: F) -> Callable[..., None]:
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
     @functools.wraps(function)
     def run(*args: Any, quiet: bool, verbose: int, as_json: bool, **kwargs: Any) -> None:
+        import numpy as np
+
         try:
-            function(Output(quiet, verbose, as_json), *args, **kwargs)
+            # Numbers too large for their type are found where results are checked, and named there.
+            with np.errstate(over="ignore", invalid="ignore"):
+                function(Output(quiet, verbose, as_json), *args, **kwargs)
         except BaseException as error:
             said = received() or _explained(error, verbose > 1)
             if said is None:

@@ -217,6 +217,8 @@ def _einsum(
     if equation is None:
         return None
     mine, others = equation.axes[slot], equation.axes[1 - slot]
+    if (len(mine), len(others)) != (len(shape), len(data)):  # no such Einsum runs
+        return None
     made = [a for a in equation.out if a in mine and a not in others]
     if len(made) != 1:
         return None

@@ -195,4 +195,5 @@ def choose_ridge(
     # The stronger one where two are as good.
     least = min(errors)
     scale = sum(float(half.yy.sum()) / half.count for half in some)
-    return max(r for r, e in zip(ridges, errors, strict=True) if e <= least + 1e-6 * scale)
+    good = [r for r, e in zip(ridges, errors, strict=True) if e <= least + 1e-6 * scale]
+    return max(good, default=max(ridges))  # none where numbers are too large for their type

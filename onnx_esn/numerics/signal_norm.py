@@ -41,5 +41,6 @@ def _rowwise(norm: Callable[[Floats], Floats], W: npt.ArrayLike) -> Floats:
     """A norm of each row, in float64 a few rows at a time: W may fill most of the memory."""
     W = np.asarray(W)
     rows = max(1, _AT_ONCE // max(1, W.shape[1]))
-    parts = [norm(W[i : i + rows].astype(np.float64)) for i in range(0, len(W), rows)]
+    with np.errstate(invalid="ignore", over="ignore"):  # what is no number stays none
+        parts = [norm(W[i : i + rows].astype(np.float64)) for i in range(0, len(W), rows)]
     return np.concatenate(parts) if parts else np.empty(0)

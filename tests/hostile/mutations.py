@@ -169,7 +169,10 @@ def change_values(model, rng):
     tensor = _tensor(model, rng)
     if tensor is None or tensor.data_type not in (1, 6, 7, 10, 11) or not all(tensor.dims):
         return
-    values = numpy_helper.to_array(tensor).copy()
+    try:
+        values = numpy_helper.to_array(tensor).copy()
+    except ValueError:  # an earlier mutation left too few of them
+        return
     pool = FLOATS if values.dtype.kind == "f" else NUMBERS
     kind = np.iinfo(values.dtype) if values.dtype.kind in "iu" else None
     number = rng.choice(pool)

@@ -65,6 +65,12 @@ def test_two_thousand_damaged_models(runner, bench, shard):
         check(runner, bench, seed)
 
 
+@pytest.mark.parametrize("seed", [411, 669, 785, 1015, 1308, 1586, 1980])
+def test_models_that_were_once_met_badly(runner, bench, seed):
+    """Weights beyond float32, groups and equations that do not fit, NaN that signals."""
+    check(runner, bench, seed)
+
+
 @pytest.mark.parametrize("shard", range(4))
 def test_some_damaged_models(runner, bench, shard):
     for seed in range(shard, 24, 4):

@@ -53,6 +53,9 @@ def _convolution(p: Propagation, node: onnx.NodeProto, filter_axis: int) -> None
         M, C = shape[0], shape[1] * groups
     else:
         M, C = shape[1] * groups, shape[0]
+    if (read is not None and read.size != C) or M % groups or C % groups:
+        p.barrier(node, "its groups, its weight and its input do not fit each other")
+        return
     made = p.space.issue(M, p.index)
     if groups == 1:
         p.claim(node, 1, along(made, filter_axis, rank), "filter")
