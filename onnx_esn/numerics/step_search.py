@@ -65,6 +65,7 @@ class Search:
         )
         self.energy = np.einsum("mk,mk->m", self.A, self.A)
         self.crowded: set[int] = set()
+        self._found: dict[int, tuple[Floats, Floats]] = {}
         K = A.shape[1]
         finest = [min(_rises(b), _BOUNDED_RISES) for b in widths]
         bounded = [r for r in finest if _is_bounded(K, r)]
@@ -80,6 +81,11 @@ class Search:
 
     def best(self, bits: int) -> tuple[Floats, Floats]:
         """The best Δ (m,), 0 where all magnitudes are 0, and the squared error (m,) it leaves."""
+        if bits not in self._found:
+            self._found[bits] = self._best(bits)
+        return self._found[bits]
+
+    def _best(self, bits: int) -> tuple[Floats, Floats]:
         step, error = np.zeros(self.live.size), np.zeros(self.live.size)
         A, lowest, rises = self.A, self.levels.lowest, _rises(bits)
         top = rises + lowest

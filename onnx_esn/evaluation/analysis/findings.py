@@ -13,19 +13,7 @@ from onnx_esn.passes.base import Skipped
 
 @dataclass(frozen=True)
 class Findings:
-    """Pruning against quantization in one model.
-
-    Attributes:
-        name: of the model.
-        tensors: its weights, in graph order.
-        outputs: what layers' outputs lose, by layer name; empty without images.
-        channels: its channel groups at equal ESN'_d; empty without images.
-        model_channels: all widths and bits together; None without images.
-        skipped: what is not in the figures, and why.
-        images: name of the set, or None.
-        samples: how many.
-        seed: of everything that was drawn.
-    """
+    """What `ModelAnalysis` holds; its attributes are explained there."""
 
     name: str
     tensors: tuple[TensorAnalysis, ...]

@@ -141,18 +141,7 @@ class ModelFigures:
 
 @dataclass(frozen=True)
 class Changes:
-    """What differs between two models.
-
-    Attributes:
-        before: figures of the first model.
-        after: figures of the second model.
-        nodes: nodes that one model lacks or that differ, in graph order.
-        tensors: stored tensors that one model lacks or that differ.
-        layers: every layer, in graph order; those of the second model only come last.
-        settings: what differs about the models as a whole.
-        outputs: agreement of the outputs; None without images.
-        notes: what could not be compared, and what was assumed.
-    """
+    """What `Difference` holds; its attributes are explained there."""
 
     before: ModelFigures
     after: ModelFigures
