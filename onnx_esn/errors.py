@@ -19,6 +19,18 @@ OnnxEsnError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+_LISTED = 8
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Names for a message; of many the first ones, and how many more there are."""
+    more = len(names) - _LISTED
+    if more <= 1:
+        return ", ".join(names)
+    return ", ".join(names[:_LISTED]) + f" and {more} more"
+
 
 class OnnxEsnError(Exception):
     """Base class of all errors raised on purpose."""

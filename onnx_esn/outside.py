@@ -27,6 +27,7 @@ from onnx_esn.shelf import LEAST, new_file
 from onnx_esn.temporary import writing_temporary
 
 _LEAST = LEAST  # bytes that are worth it
+_LONG = 1 << 13  # values of a tensor that is not asked for its size
 _PACKED = {
     TensorProto.UINT4, TensorProto.INT4, TensorProto.FLOAT4E2M1, TensorProto.STRING,
     *(getattr(TensorProto, n) for n in ("UINT2", "INT2") if hasattr(TensorProto, n)),
@@ -80,14 +81,29 @@ def tensor_values(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
 
 def stored_bytes(tensor: onnx.TensorProto) -> int:
     """Bytes that a tensor takes, wherever its values are: those it would take with them inside."""
-    if not is_outside(tensor):
+    # Protobuf writes out what it is asked the size of: a large tensor is asked without its values.
+    if is_outside(tensor):
+        light = onnx.TensorProto()
+        light.CopyFrom(tensor)
+        forget_place(light)  # how long the name of a temporary file is says nothing
+    elif _is_long(tensor):
+        light = onnx.TensorProto(
+            name=tensor.name, data_type=tensor.data_type, dims=tensor.dims,
+            metadata_props=tensor.metadata_props,
+        )  # fmt: skip
+        if tensor.HasField("doc_string"):
+            light.doc_string = tensor.doc_string
+    else:
         return int(tensor.ByteSize())
-    light = onnx.TensorProto()
-    light.CopyFrom(tensor)
-    forget_place(light)  # how long the name of a temporary file is says nothing
     values = _bytes(tensor)
     length = max(1, -(-values.bit_length() // 7))  # a varint
     return int(light.ByteSize()) + 1 + length + values
+
+
+def _is_long(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor holds many values, as bytes, in a type of whole ones."""
+    whole = tensor.data_type not in _PACKED and not tensor.HasField("data_location")
+    return whole and math.prod(tensor.dims) > _LONG and tensor.HasField("raw_data")
 
 
 def forget_place(tensor: onnx.TensorProto) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_esn.errors import ImageSetError
+from onnx_esn.errors import ImageSetError, first_few
 
 from .archives import check_archive
 from .remote import Location, RemotePath
@@ -64,7 +64,7 @@ def select_arrays(
     labels: Array | None = None
     if isinstance(arrays, np.ndarray):
         if len(inputs) != 1:
-            names = ", ".join(spec.name for spec in inputs)
+            names = first_few([spec.name for spec in inputs])
             raise ImageSetError(
                 f"{origin}: one array cannot feed the {len(inputs)} model inputs ({names}); "
                 "pass a .npz with one array for each, by name"
@@ -89,7 +89,7 @@ def _pick(arrays: Mapping[str, Array], spec: TensorSpec, single: bool, origin: s
     allowed = f"'{spec.name}'" + (
         f" or '{SINGLE_KEY}'" if single and spec.name != SINGLE_KEY else ""
     )
-    held = ", ".join(arrays) or "nothing"
+    held = first_few(list(arrays)) or "nothing"
     raise ImageSetError(f"{origin}: no array named {allowed} for the model input; it holds {held}")
 
 

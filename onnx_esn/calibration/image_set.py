@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_esn.errors import ImageSetError, LabelsError, OptionError
+from onnx_esn.errors import ImageSetError, LabelsError, OptionError, first_few
 
 from .arrays import load_arrays, select_arrays
 from .calibration_set import Batch, CalibrationSet, Origin
@@ -127,7 +127,7 @@ def _open_folder(
     labels: LabelSource,
 ) -> CalibrationSet:
     if len(inputs) > 1:
-        names = ", ".join(spec.name for spec in inputs)
+        names = first_few([spec.name for spec in inputs])
         raise ImageSetError(
             f"{folder}: a folder of images feeds one input, but the model has {len(inputs)} "
             f"({names}); pass a .npz file with one array for each, by name"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import threading
 import warnings
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -161,10 +161,10 @@ def _reason(error: Exception) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels are fine even where the EXIF block is not
-        return image
+    # In place: of a large picture each copy is hundreds of megabytes.
+    with suppress(Exception):  # the pixels are fine even where the EXIF block is not
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _colours(image: Image.Image, recipe: Recipe, wide: bool) -> Image.Image:
@@ -177,9 +177,8 @@ def _colours(image: Image.Image, recipe: Recipe, wide: bool) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    if recipe.channels == "gray":
-        return image.convert("L")
-    return image.convert("RGB")
+    mode = "L" if recipe.channels == "gray" else "RGB"
+    return image if image.mode == mode else image.convert(mode)  # which would copy it
 
 
 def _geometry(image: Image.Image, recipe: Recipe) -> npt.NDArray[Any]:

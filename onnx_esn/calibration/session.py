@@ -41,6 +41,7 @@ class Session:
         optimize: False runs the graph as it is written, without fusing operators.
         lean: take as little memory as loading can: no operator fused, no weight laid out anew. To
             see whether a model loads, not to run it often.
+        folding: False leaves nodes that read constants alone to the run.
         shared_memory: take memory from one pool of the process, for sessions that follow each
             other: fresh memory from the system costs more than the arithmetic on it.
         trace: a path without ending: note the time of each kernel in a file that begins so, until
@@ -61,6 +62,7 @@ class Session:
         optimize: bool = True,
         shared_memory: bool = False,
         lean: bool = False,
+        folding: bool = True,
         trace: str | Path | None = None,
     ) -> None:
         import onnxruntime as ort
@@ -93,7 +95,10 @@ class Session:
             )
         try:
             self._session = ort.InferenceSession(
-                payload, options, providers=["CPUExecutionProvider"]
+                payload,
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=[] if folding else ["ConstantFolding"],
             )
         except Exception as error:
             raise InferenceError(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onnx_esn.companions import mentions
 from onnx_esn.errors import OptionError, OutputError
 from onnx_esn.targets import keep_claimed
 
@@ -51,14 +50,14 @@ def open_model(model: Path, *outputs: Path | None, **read: Path | None) -> onnx.
         if output.exists() and model.exists() and output.samefile(model):
             raise OptionError(f"{output}: is the input itself; write to another file")
         _check_not_read(output, wanted)
-        if output.exists() and mentions(model, output.name):
+        if output.exists():
             from onnx_esn.graph.external_data import data_files
 
             if any(data.exists() and data.samefile(output) for data in data_files(model)):
                 raise OptionError(f"{output}: has the weights of the input; write to another file")
     for output in wanted:
         keep_claimed(output)
-    return opened(model, outside=True)
+    return opened(model, outside=True, hand_on=True)
 
 
 def _check_not_read(output: Path, outputs: Sequence[Path]) -> None:

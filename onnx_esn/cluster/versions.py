@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from onnx_esn import __version__
+
 # Those that compute, decode or write.
 PACKAGES = ("numpy", "scipy", "onnx", "onnxruntime", "onnx-graphsurgeon", "pillow")
 Versions = Mapping[str, str]
@@ -23,7 +25,7 @@ def versions() -> Versions:
     """Of this process, by what it is."""
     found = {
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "onnx-esn": f"{metadata.version('onnx-esn')} ({_source()})",
+        "onnx-esn": f"{__version__} ({_source()})",
     }
     return found | {name: _version(name) for name in PACKAGES}
 

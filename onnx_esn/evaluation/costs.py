@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from onnx.external_data_helper import uses_external_data
 
 from onnx_esn.errors import ModelError
+from onnx_esn.graph.external_data import data_files
 from onnx_esn.graph.model_file import check_file
 from onnx_esn.passes.inspecting.inspection import inspect
 
@@ -58,13 +58,6 @@ def file_bytes(model: onnx.ModelProto | str | os.PathLike[str]) -> int:
     path = Path(model)
     check_file(path)
     try:
-        proto = onnx.load(path, load_external_data=False)
-        files = {path, *(path.parent / name for name in _external_files(proto))}
-        return sum(file.stat().st_size for file in files)
+        return sum(file.stat().st_size for file in {path, *data_files(path)})
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def _external_files(model: onnx.ModelProto) -> set[str]:
-    outside = (t for t in model.graph.initializer if uses_external_data(t))
-    return {e.value for tensor in outside for e in tensor.external_data if e.key == "location"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from onnx_esn.calibration import Session, TensorSpec
-from onnx_esn.errors import OptionError
+from onnx_esn.errors import OptionError, first_few
 
 from .turns import Runnable
 
@@ -136,4 +136,4 @@ def _differ(
 
 
 def _listed(specs: Sequence[TensorSpec]) -> str:
-    return ", ".join(f"'{s.name}' {s.dtype} {s.describe_shape()}" for s in specs) or "nothing"
+    return first_few([f"'{s.name}' {s.dtype} {s.describe_shape()}" for s in specs]) or "nothing"

@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_esn.graph.evaluate import EvaluationError, evaluate_node, is_standard
+from onnx_esn.graph.growth import products
 from onnx_esn.graph.node_names import describe
 from onnx_esn.graph.quant_operators import is_quant
 from onnx_esn.graph.stored import constant_value
@@ -30,6 +31,7 @@ _MOVES = {
 _KEPT = 1 << 16  # elements
 _MOST_HELD = 1 << 28  # elements of computed values; what comes after is computed again
 _MOST_GROWN = 1 << 28  # elements that are computed from fewer
+_MOST_MULTIPLIED = 1 << 37  # multiplications; some seconds
 
 
 def operator_sets(model: onnx.ModelProto) -> dict[str, int]:
@@ -51,7 +53,7 @@ class Constants:
         self.producer: dict[str, onnx.NodeProto] = {}
         self._values: dict[str, Array] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._held = self._grown = 0
+        self._held = self._grown = self._multiplied = 0
         for node in model.graph.node:
             if self._folds(node):
                 for name in node.output:
@@ -111,7 +113,7 @@ class Constants:
         for node in steps:
             inputs = [large[i] if i in large else self.value(i) if i else None for i in node.input]
             outputs = evaluate_node(node, inputs, self.opset.get("", 1))
-            self._count_grown(node, inputs, outputs)
+            self._count(node, inputs, outputs)
             left.subtract(node.input)
             for i in node.input:
                 if not left[i]:
@@ -124,11 +126,17 @@ class Constants:
                     large[output] = value
         return large[name] if name in large else self._values[name]
 
-    def _count_grown(
+    def _count(
         self, node: onnx.NodeProto, inputs: Sequence[Array | None], outputs: Sequence[Array]
     ) -> None:
         """A thousand constants that pass one by one must not pass together."""
         size = sum(x.size for x in outputs)
+        self._multiplied += products(node, inputs, size)
+        if self._multiplied > _MOST_MULTIPLIED:
+            raise EvaluationError(
+                f"{describe(node)}: the model's constants take more than {_MOST_MULTIPLIED} "
+                "multiplications to compute; store them"
+            )
         if size > max((x.size for x in inputs if x is not None), default=size):
             self._grown += size
         if self._grown > _MOST_GROWN:

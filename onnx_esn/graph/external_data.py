@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +68,7 @@ def write_with_data(model: onnx.ModelProto, path: Path, data: Path | None = None
 
 def has_data_outside(path: str | os.PathLike[str]) -> bool:
     """Whether a model's file leaves weights to other files."""
-    if not Path(path).is_file() or Path(path).stat().st_size > _MOST_WITHOUT_WEIGHTS:
-        return False
-    if not holds(Path(path), _KEY):  # a large file is looked through in less time than it is parsed
+    if not _may_have(Path(path)):
         return False
     model = onnx.load(path, load_external_data=False)
     return any(uses_external_data(tensor) for tensor in model.graph.initializer)
@@ -79,9 +78,7 @@ def data_files(path: str | os.PathLike[str]) -> set[Path]:
     """The files that a model's file leaves weights to; none where it cannot be read."""
     path = Path(path)
     try:
-        if not path.is_file() or path.stat().st_size > _MOST_WITHOUT_WEIGHTS:
-            return set()
-        if not holds(path, _KEY):
+        if not _may_have(path):
             return set()
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError):
@@ -89,6 +86,19 @@ def data_files(path: str | os.PathLike[str]) -> set[Path]:
     outside = [t for t in model.graph.initializer if uses_external_data(t)]
     places = {e.value for tensor in outside for e in tensor.external_data if e.key == "location"}
     return {path.parent / place for place in places if "\0" not in place}
+
+
+def _may_have(path: Path) -> bool:
+    """Whether a file may leave weights to others: it is looked through faster than it is parsed."""
+    if not path.is_file() or path.stat().st_size > _MOST_WITHOUT_WEIGHTS:
+        return False
+    state = path.stat()
+    return _has_key(path.absolute(), (state.st_ino, state.st_size, state.st_mtime_ns))
+
+
+@lru_cache(maxsize=4)
+def _has_key(path: Path, state: tuple[int, ...]) -> bool:
+    return holds(path, _KEY)
 
 
 def _raw(tensor: onnx.TensorProto) -> bytes | memoryview | None:

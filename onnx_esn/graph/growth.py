@@ -72,12 +72,12 @@ def check_growth(
             f"{describe(node)}: a constant of {size} values, computed from {largest}, is too large "
             "to be worked on; store it, or make it smaller"
         )
-    if _products(node, inputs, size) > _PRODUCTS:
+    if products(node, inputs, size) > _PRODUCTS:
         raise EvaluationError(f"{describe(node)}: takes too long to be computed ahead of a run")
 
 
-def _products(node: onnx.NodeProto, inputs: Inputs, size: int) -> int:
-    """Multiplications of a product of tensors."""
+def products(node: onnx.NodeProto, inputs: Inputs, size: int) -> int:
+    """Multiplications of a product of tensors whose result has `size` values; 0 for other nodes."""
     given = [x for x in inputs if x is not None]
     if node.op_type in ("MatMul", "Gemm") and len(given) > 1:
         return math.isqrt(size * given[0].size * given[1].size)  # mn · mk · kn = (mkn)²

@@ -46,6 +46,7 @@ def guessed_facts(
 ) -> Facts:
     """Facts at `batch`; dynamic axes other than the batch get the first usual size that works."""
     best: Facts | None = None
+    refused: ModelError | None = None
     for spatial in (None, *_SPATIAL_GUESSES):
         try:
             sizes = input_sizes(model, batch=batch, shapes=shapes, spatial=spatial)
@@ -53,12 +54,20 @@ def guessed_facts(
             if spatial is None and shapes is None:
                 continue
             raise
-        facts = infer_facts(model, sizes, constants, count)
+        try:
+            facts = infer_facts(model, sizes, constants, count)
+        except ModelError as error:
+            if spatial is None:
+                raise
+            refused = refused or error  # the guess may be wrong, not the model
+            continue
         if best is None or len(facts.failures) < len(best.failures):
             best = facts
         if spatial is None or not facts.failures:
             break
-    assert best is not None
+    if best is None:
+        assert refused is not None
+        raise refused
     return best
 
 
@@ -157,7 +166,12 @@ class ShapeWalk:
                 self._learn(name, elem, value.shape)
 
     def _learn(self, name: str, elem: int, shape: Sequence[int] | None) -> None:
-        if shape is not None and (math.prod(shape) > VALUES or min(shape, default=0) < 0):
+        if shape is not None and min(shape, default=0) < 0:
+            raise ModelError(
+                f"{name!r} would have the shape {' x '.join(map(str, shape))} at this input size: "
+                "give a larger one (--input-shape), or check the sizes in the model"
+            )
+        if shape is not None and math.prod(shape) > VALUES:
             raise ModelError(
                 f"{name!r} would have {math.prod(shape)} values ({' x '.join(map(str, shape))}) at "
                 "this input size; no machine holds that: check the sizes in the model"

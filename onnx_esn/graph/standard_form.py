@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, inliner, numpy_helper
 
+from onnx_esn.errors import ModelError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.fused_operators import UNFUSE
 from onnx_esn.graph.hoisting import Names, hoisted, renamed, subgraphs
@@ -128,7 +129,10 @@ def _known_branches(
     start = guessed_facts(model, constants, batch=2, shapes=shapes)
     for batch, other in _SIZES:
         sizes = resized(model, start.sizes, partial(_always, batch), other)
-        facts = start if sizes == start.sizes else infer_facts(model, sizes, constants)
+        try:
+            facts = start if sizes == start.sizes else infer_facts(model, sizes, constants)
+        except ModelError:  # no model runs at every size
+            continue
         for i in list(found):
             value = facts.values.get(model.graph.node[i].input[0])
             found[i] |= {True, False} if value is None else {bool(np.all(value))}
@@ -136,7 +140,7 @@ def _known_branches(
                 del found[i]
         if not found:
             break
-    return {i: values.pop() for i, values in found.items()}
+    return {i: values.pop() for i, values in found.items() if values}
 
 
 def _always(size: int, now: int) -> int:

@@ -12,6 +12,7 @@ from itertools import product
 import numpy as np
 import onnx
 
+from onnx_esn.errors import ModelError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.facts import Array, Facts
 from onnx_esn.graph.inputs import data_inputs, declared_shape, resized
@@ -74,15 +75,22 @@ def _first(
 def _second(model: onnx.ModelProto, constants: Constants, facts: Facts) -> Facts:
     count = None if facts.count is None else _COUNTS[1]
     found: list[Facts] = []
+    refused: ModelError | None = None
     for more, double in product((_unlike, _alike, _same), (False, True)):
         batch = (2).__mul__ if double else (1).__add__
         sizes = resized(model, facts.sizes, batch, more)
         if found and any(sizes == f.sizes for f in found):
             continue
-        other = infer_facts(model, sizes, constants, count)
+        try:
+            other = infer_facts(model, sizes, constants, count)
+        except ModelError as error:  # not at this size
+            refused = refused or error
+            continue
         if len(other.failures) <= len(facts.failures):
             return other
         found.append(other)
+    if refused is not None and not found:
+        raise refused
     return min(found, key=lambda f: len(f.failures))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 import onnx
 
+from onnx_esn import __version__
 from onnx_esn.calibration.set_fingerprint import fingerprint_set
 
 __all__ = ["fingerprint_model", "fingerprint_options", "fingerprint_set"]
@@ -26,7 +26,7 @@ def fingerprint_options(model: str, images: str, options: Mapping[str, Any]) -> 
         "model": model,
         "images": images,
         "options": dict(options),
-        "version": metadata.version("onnx-esn"),
+        "version": __version__,
     }
     text = json.dumps(document, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()

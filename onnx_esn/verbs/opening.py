@@ -20,11 +20,29 @@ Progress = Callable[[str, int, int], None]
 InputShape = Sequence[int] | Mapping[str, Sequence[int]]
 
 
-def opened(model: Model, *, outside: bool = False) -> onnx.ModelProto:
-    """Load a model and check it; `outside`: see `load_model`; raises `ModelError`."""
+# A model that is on its way from its file to a verb: checked, and nobody has changed it.
+_handed_on: list[onnx.ModelProto] = []
+
+
+def opened(model: Model, *, outside: bool = False, hand_on: bool = False) -> onnx.ModelProto:
+    """Load a model and check it.
+
+    Args:
+        model: the model.
+        outside: see `load_model`.
+        hand_on: it goes to a verb next, which need not check it again.
+
+    Raises:
+        ModelError: it cannot be read, or is invalid.
+    """
     source = plain_source(model)
     loaded = load_model(source, outside=outside)
-    check_model(loaded, source_name(source))
+    known = any(loaded is other for other in _handed_on)
+    _handed_on.clear()
+    if not known:
+        check_model(loaded, source_name(source))
+    if hand_on:
+        _handed_on.append(loaded)
     return loaded
 
 

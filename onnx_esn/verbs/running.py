@@ -29,7 +29,7 @@ def from_file(verb: Verb) -> Verb:
         source = plain_source(model)
         if isinstance(source, onnx.ModelProto):
             return verb(source, *args, **options)
-        result = verb(opened(source, outside=True), *args, **options)
+        result = verb(opened(source, outside=True, hand_on=True), *args, **options)
         if not any_outside(result.model):
             return result
         return replace(result, model=brought_inside(result.model))

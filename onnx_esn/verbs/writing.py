@@ -15,7 +15,7 @@ from onnx_esn.graph.model_source import plain_source
 from onnx_esn.passes.export import runnable
 from onnx_esn.verbs.opening import Model
 
-_LARGE = 1 << 28  # bytes
+_LARGE = 1 << 24  # bytes
 
 
 def write_model(
@@ -46,8 +46,11 @@ def write_model(
     def loads(written: Path) -> None:  # the file: to hand over bytes takes the model once more
         try:
             loadable = runnable(model)
-            # A large model would be held once more, laid out for its kernels.
-            Session(written if loadable is model else loadable, lean=_is_large(model))
+            # A large model would be held once more, laid out for its kernels; and what the model
+            # computes of its constants is not to be computed here.
+            Session(
+                written if loadable is model else loadable, lean=_is_large(model), folding=False
+            )
         except InferenceError as error:
             try:
                 Session(source if isinstance(source, onnx.ModelProto) else Path(source))

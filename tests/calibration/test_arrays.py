@@ -174,3 +174,10 @@ def test_labels_from_an_array_or_a_file(tmp_path):
         open_set({"x": X, "y": np.arange(4)}, [SPEC])
     with pytest.raises(LabelsError, match="no such folder or file"):
         open_set(X, [SPEC], labels=tmp_path / "none.npy")
+
+
+def test_of_many_inputs_a_few_are_named(tmp_path):
+    specs = [spec("N", 3, name=f"x{i}") for i in range(1000)]
+    np.save(tmp_path / "x.npy", np.ones((2, 3), np.float32))
+    with pytest.raises(ImageSetError, match=r"inputs \(x0, .*, x7 and 992 more\); pass"):
+        open_set(tmp_path / "x.npy", specs)

@@ -204,3 +204,17 @@ def test_what_takes_over_a_name_is_not_what_had_it():
         "DequantizeLinear",
         "QuantizeLinear",
     ]
+
+
+def test_what_nobody_reads_is_known_by_its_values():
+    model = MODELS["unused_initializers"].build()
+    other = renamed(model)
+    assert not [t for t in compare(model, other).tensors if None in t.name or t.changed]
+    (unread,) = [t for t in other.graph.initializer if not reads(other, t.name)]
+    W = numpy_helper.to_array(unread) * 2
+    unread.CopyFrom(numpy_helper.from_array(W, unread.name))
+    assert len([t for t in compare(model, other).tensors if None in t.name]) == 2
+
+
+def reads(model, name):
+    return any(name in node.input for node in model.graph.node)

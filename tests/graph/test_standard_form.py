@@ -66,6 +66,18 @@ def branches(model):
     return sum(node.op_type == "If" for node in model.graph.node)
 
 
+def test_sizes_that_the_model_cannot_have_say_nothing():
+    """A ConvTranspose that leaves less than nothing of six columns."""
+    model = branching((1, "Equal", 3))
+    weight = numpy_helper.from_array(np.ones((3, 8, 1, 3), np.float32), "weight")
+    model.graph.initializer.append(weight)
+    crop = helper.make_node("ConvTranspose", ["y", "weight"], ["z"], "crop", pads=[0, 4, 0, 4])
+    model.graph.node.append(crop)
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+    assert branches(standard_form(model)) == 0
+    assert analyse(model).facts.shapes["z"][1] == 8
+
+
 @pytest.mark.parametrize("condition", [(1, "Equal", 3), (1, "Less", 2), (3, "Less", 1)])
 def test_a_condition_that_never_changes_is_taken(condition):
     model = branching(condition)

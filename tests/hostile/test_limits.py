@@ -67,6 +67,21 @@ def test_many_constants_do_not_pass_together():
         constants.value("c8", keep=False)
 
 
+def test_long_computations_do_not_pass_together(monkeypatch):
+    monkeypatch.setattr("onnx_esn.graph.constants._MOST_MULTIPLIED", 3 * 4 * 5 * 2)
+    model = sound_model()
+    for name, shape in (("a", (3, 4)), ("b", (4, 5))):
+        value = np.ones(shape, np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    for i in range(3):
+        model.graph.node.append(helper.make_node("MatMul", ["a", "b"], [f"c{i}"]))
+    constants = Constants(model)
+    for i in range(2):
+        assert constants.value(f"c{i}").shape == (3, 5)
+    with pytest.raises(EvaluationError, match="more than 120 multiplications"):
+        constants.value("c2")
+
+
 def test_inputs_up_to_the_limit():
     model = sound_model()
     dims = model.graph.input[0].type.tensor_type.shape.dim

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from onnx import TensorProto
 
 from .changes import TensorChange
 from .pairing import Pairing
-from .wiring import Stored, Wiring, same_values
+from .wiring import Stored, Wiring, digest, same_values
 
 Array = npt.NDArray[Any]
 _CHUNK = 1 << 20  # values turned into float64 at a time
@@ -91,7 +92,7 @@ def _partners(
     first: dict[str, Stored],
     second: dict[str, Stored],
 ) -> dict[str, str]:
-    """By what paired nodes read in the same place; then by name."""
+    """By what paired nodes read in the same place; then by name; unread ones by their values."""
     found: dict[str, str] = {}
     taken: set[str] = set()
     for i, j in pairing.nodes.items():
@@ -105,7 +106,27 @@ def _partners(
         if name in second and name not in found and name not in taken:
             found[name] = name
             taken.add(name)
+    # What no node reads has nothing but its values.
+    left: dict[str, list[str]] = {}
+    for name in _unread(b, second.keys() - taken):
+        left.setdefault(_content(b, name), []).append(name)
+    for name in _unread(a, first.keys() - found.keys()):
+        if alike := left.get(_content(a, name)):
+            found[name] = alike.pop(0)
     return found
+
+
+def _unread(wiring: Wiring, names: Set[str]) -> list[str]:
+    read = {name for node in wiring.nodes for name in node.input}
+    return sorted(names - read)
+
+
+def _content(wiring: Wiring, name: str) -> str:
+    """Type, shape and a hash of the values."""
+    value = wiring.value(name)
+    if value is None:
+        return name
+    return f"{value.dtype} {value.shape} {digest(value)}"
 
 
 def _type(stored: Stored) -> str:

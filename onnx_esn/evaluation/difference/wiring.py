@@ -169,7 +169,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, onnx.TensorProto):
         value = onnx.numpy_helper.to_array(value)
     if isinstance(value, np.ndarray):
-        return f"{value.dtype} {list(value.shape)} #{_digest(value)}"
+        return f"{value.dtype} {list(value.shape)} #{digest(value)}"
     if hasattr(value, "SerializeToString"):
         return f"{type(value).__name__} #{_hashed(value.SerializeToString(deterministic=True))}"
     if isinstance(value, str) or not hasattr(value, "__iter__"):
@@ -188,7 +188,8 @@ def same_values(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
     return all(np.array_equal(x[i : i + _AT_ONCE], y[i : i + _AT_ONCE]) for i in starts)
 
 
-def _digest(array: npt.NDArray[Any]) -> str:
+def digest(array: npt.NDArray[Any]) -> str:
+    """A hash of the values."""
     if array.dtype == object:
         return _hashed(repr(array.tolist()).encode())
     return _hashed(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

@@ -19,6 +19,10 @@ _PACKED = {
     for names, bits in ((("INT4", "UINT4", "FLOAT4E2M1"), 4), (("INT2", "UINT2"), 2))
     for name in names
 }
+# Where values are that are not stored as bytes.
+_FIELDS = (
+    *("float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data"),
+)
 
 
 def check_tensors(model: onnx.ModelProto, name: str) -> None:
@@ -76,6 +80,10 @@ def shape_text(dims: object) -> str:
 def _check_bytes(tensor: onnx.TensorProto, name: str) -> None:
     what = f"{shape_text(tensor.dims)} of {TensorProto.DataType.Name(tensor.data_type).lower()}"
     mend = "the file is damaged: export the model again"
+    if tensor.HasField("raw_data") + sum(len(getattr(tensor, f)) > 0 for f in _FIELDS) > 1:
+        raise ModelError(
+            f"{name}: the tensor {tensor.name!r} holds values of several kinds; {mend}"
+        )
     if tensor.data_type == TensorProto.STRING:
         have, need, unit = len(tensor.string_data), math.prod(tensor.dims), "texts"
     elif tensor.HasField("raw_data"):

@@ -188,7 +188,7 @@ class Inspection:
         """Return the JSON document; it says nothing of where or how the model is stored."""
         layers = []
         for layer in self.layers:
-            entry = asdict(layer)
+            entry = dict(vars(layer))
             del entry["filter_bits"]
             entry["bits"] = {str(bits): count for bits, count in layer.bits.items()}
             layers.append(entry)
@@ -207,6 +207,8 @@ class Inspection:
 
 def json_ready(value: Any) -> Any:
     """Return the value with lists for tuples, whole floats as integers, None for inf and NaN."""
+    if isinstance(value, str | int | None):
+        return value
     if isinstance(value, Mapping):
         return {str(k): json_ready(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from onnx_esn import __version__
 from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import OnnxEsnError, OptionError
 from onnx_esn.evaluation.difference import Difference, compare
@@ -82,7 +82,7 @@ def compression_report(
     arguments = tuple(arguments)
     return Report(
         command=command_words(arguments) if arguments else (),
-        version=metadata.version("onnx-esn"),
+        version=__version__,
         model=None if model is None else describe_file(model),
         output=None if output is None else describe_file(output),
         difference=difference,

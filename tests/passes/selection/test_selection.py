@@ -99,7 +99,8 @@ def test_the_target_is_met_from_below_or_said_to_be_out_of_reach(name):
     report = result.details["selection"]
     assert report["greedy"] is None or report["objective"] >= report["greedy"] * (1 - 1e-12)
     assert report["objective"] <= report["bound"] * (1 + 1e-12)
-    assert report["inactive"] == 0
+    # The last filter of a layer that leads nowhere has to stay.
+    assert report["inactive"] == (name == "unused_nodes")
     onnx.checker.check_model(result.model, full_check=True)
 
 
