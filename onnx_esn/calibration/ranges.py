@@ -20,6 +20,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnx_esn.errors import InferenceError, OnnxEsnError, OptionError
+from onnx_esn.graph.stored import is_heavy, without_stored
 from onnx_esn.numerics.clipping import best_range
 from onnx_esn.temporary import temporary_folder
 
@@ -166,32 +167,57 @@ def _collector(
         "mse": PercentileCalibrater,  # for its histograms, which are of the values with their signs
     }
     source, augmented = folder / "model.onnx", folder / "augmented.onnx"
-    external = _write(model, tensors, source)
-    made = kinds[calibrator](
-        source, augmented_model_path=str(augmented), use_external_data_format=external, **settings
-    )
+    cut = _cut(model, tensors)
+    light, stored = _without_weights(cut)
+    onnx.save(light, source)
+    made = kinds[calibrator](source, augmented_model_path=str(augmented), **settings)
     infos = {name: _info(name) for name in tensors}
     made.select_tensors_to_calibrate = lambda _: (dict.fromkeys(tensors), infos)
     made.augment_graph()
-    made.infer_session = _Runner(Session(augmented, threads=threads))
+    inputs = [info.name for info in cut.graph.input]
+    whole = _with_weights(onnx.load(augmented), stored, inputs)
+    made.infer_session = _Runner(Session(whole, threads=threads))
     return made
 
 
-def _write(model: onnx.ModelProto, tensors: Sequence[str], path: Path) -> bool:
-    """Write what the tensors need, with their types; True where the weights are beside it."""
+def _cut(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
+    """What the tensors need, with their types."""
     cut = expose(model, tensors)
     for name in [o.name for o in cut.graph.output]:  # min-max takes whole outputs, too: only one
         if name not in {i.name for i in cut.graph.input}:
             cut.graph.value_info.append(_info(name))
     del cut.graph.output[:]
     cut.graph.output.append(_info(tensors[-1]))
-    external = bool(cut.ByteSize() > _LARGE)
-    onnx.save(cut, path, save_as_external_data=external, location="model.data")
-    return external
+    return cut
 
 
-# onnxruntime's calibrators infer shapes on a file, and write it anew.
-_LARGE = 1 << 30
+def _without_weights(
+    model: onnx.ModelProto,
+) -> tuple[onnx.ModelProto, list[onnx.TensorProto]]:
+    """A model whose large weights are inputs, and these: the calibrators write it, and read it."""
+    light = without_stored(model)
+    known = {info.name for info in light.graph.input}
+    large = []
+    for tensor in model.graph.initializer:
+        if not is_heavy(tensor.dims):
+            light.graph.initializer.append(tensor)
+            continue
+        large.append(tensor)
+        if tensor.name not in known:
+            info = helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            light.graph.input.append(info)
+    return light, large
+
+
+def _with_weights(
+    model: onnx.ModelProto, weights: Sequence[onnx.TensorProto], inputs: Sequence[str]
+) -> onnx.ModelProto:
+    """The model, changed: it stores the weights, and has these inputs alone."""
+    kept = [info for info in model.graph.input if info.name in inputs]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    model.graph.initializer.extend(weights)
+    return model
 
 
 def _info(name: str) -> onnx.ValueInfoProto:

@@ -30,24 +30,24 @@ def with_bias(layer: IntegerLayer, input_scale: float) -> tuple[IntegerLayer, In
     changes less than K·2⁻²² of the bias, K the weights of a filter: up to K = 16,000 less than the
     step of an 8-bit output that has to hold the bias.
     """
-    codes, scale = layer.codes, layer.scale
+    scale = layer.scale
     if layer.bias is None:
         scale = np.where(scale > 0, scale, scale.max(initial=0.0) or 1.0)
         return replace(layer, scale=scale), None
-    bias = np.abs(layer.bias)
+    codes, bias = layer.codes().copy(), np.abs(layer.bias)
     least = bias / (input_scale * _LIMIT)
-    peak = np.abs(codes).max(axis=1, initial=0)
+    peak = np.maximum(codes.max(axis=1, initial=0), -codes.min(axis=1, initial=0))
     times = np.exp2(np.floor(np.log2(_SAFE / np.clip(peak, 1, _SAFE))))
     finer = (scale / times >= np.maximum(least, _TINY)) & (peak > 0)
-    codes = np.where(finer[:, None], codes * times[:, None], codes)
+    codes[finer] *= times[finer, None].astype(codes.dtype)
     scale = np.where(finer, scale / times, scale)
     empty = peak == 0
     fine = np.maximum(_upward(bias / (input_scale * _FINE)), _TINY)
     scale = np.where(empty, np.where(bias > 0, fine, 1.0), scale)
     short = (scale < least) & ~empty
     wide = np.where(short, _upward(least), scale)
-    codes = np.where(short[:, None], _nearest(codes * (scale / wide)[:, None], layer.odd), codes)
-    result = replace(layer, scale=wide, codes=codes.astype(np.int64), rounded=layer.rounded | short)
+    codes[short] = _nearest(codes[short] * (scale / wide)[short, None], layer.odd)
+    result = replace(layer, scale=wide, codes=lambda: codes, rounded=layer.rounded | short)
     return result, np.rint(layer.bias / (input_scale * wide)).astype(np.int64)
 
 

@@ -8,8 +8,9 @@ codes: the integers stay what they were.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +19,18 @@ import onnx
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.facts import Facts
+from onnx_esn.graph.layer_weight import StoredWeight
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.norms.batchnorm import batchnorm_after
 from onnx_esn.graph.weights import read_weight
 from onnx_esn.numerics.quantizers import MID_RISE
+from onnx_esn.numerics.row_blocks import all_finite
+from onnx_esn.outside import any_outside
 from onnx_esn.passes.activations.absorption import bias_behind, padding_before
+from onnx_esn.shelf import Shelved
 
 Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.signedinteger[Any]]
 
 INT8, INT16 = 127, 32767
 # Products add up in 32 bits, half of which are left to the bias.
@@ -38,7 +43,8 @@ class IntegerLayer:
 
     Attributes:
         layer: the layer.
-        codes: (M, K) integers, in the order of `Layer.as_filters`.
+        codes: gives the integers (M, K), in the order of `Layer.as_filters`, in the type they are
+            stored in; those of a large layer may wait in a file.
         scale: (M,) float32 values; 0 for a filter of zeros (see `bias`).
         bias: (M,) float, None without one.
         output: the tensor it makes, that of what it absorbed.
@@ -53,7 +59,7 @@ class IntegerLayer:
     """
 
     layer: Layer
-    codes: Integers
+    codes: Callable[[], Integers]
     scale: Floats
     bias: Floats | None
     output: str
@@ -109,31 +115,32 @@ def integer_layer(
             index, bias = found
             output, absorbed = model.graph.node[index].output[0], (index,)
     weight = read_weight(layer, constants)
-    if not np.isfinite(weight.W).all() or not (bias is None or np.isfinite(bias).all()):
+    if not all_finite(weight.values) or not (bias is None or np.isfinite(bias).all()):
         return "its weights or biases are not finite (NaN or infinity)"
-    if weight.W.shape[1] > _MOST_TERMS:
-        return f"its filters have {weight.W.shape[1]} weights: their sum may not fit 32 bits"
-    if weight.codes is not None and weight.step is not None:
-        half = weight.quantizer == MID_RISE.name
-        codes, unit = (2.0 * weight.codes, weight.step / 2) if half else (weight.codes, weight.step)
-    else:
-        codes, unit = weight.W, np.ones(layer.filters)
-    peak = np.abs(codes).max(axis=1, initial=0.0)
-    top = INT16 if wide and weight.codes is not None and (peak > INT8).any() else INT8
-    rounded = (peak > 0) if weight.codes is None else peak > top
+    if weight.shape[1] > _MOST_TERMS:
+        return f"its filters have {weight.shape[1]} weights: their sum may not fit 32 bits"
+    on_grid = weight.step is not None
+    parts = [np.abs(codes).max(axis=1, initial=0.0) for _, codes in _blocks(weight)]
+    peak = np.concatenate([np.zeros(0), *parts])
+    top = INT16 if wide and on_grid and (peak > INT8).any() else INT8
+    rounded = peak > (top if on_grid else 0)
     factor = np.ones(layer.filters)
-    factor[rounded] = _int8_factor(codes[rounded], peak[rounded], search=weight.codes is not None)
-    codes = np.rint(codes / factor[:, None]) * np.sign(gain)[:, None]
-    scale = np.where(codes.any(axis=1), unit * factor * np.abs(gain), 0.0)
+    integers = np.zeros(weight.shape, np.int8 if top == INT8 else np.int16)
+    for rows, codes in _blocks(weight):
+        far = rounded[rows]
+        factor[rows][far] = _int8_factor(codes[far], peak[rows][far], search=on_grid)
+        integers[rows] = np.rint(codes / factor[rows, None]) * np.sign(gain[rows, None])
+    unit = _unit(weight)
+    scale = np.where(integers.any(axis=1), unit * factor * np.abs(gain), 0.0)
     scale = scale.astype(np.float32).astype(np.float64)
-    codes[scale == 0] = 0.0
+    integers[scale == 0] = 0
     source, pads = padding_before(model, facts, layer) or (
         model.graph.node[layer.index].input[0],
         None,
     )
     return IntegerLayer(
         layer=layer,
-        codes=codes.astype(np.int64),
+        codes=Shelved(integers, outside=any_outside(model)),
         scale=scale,
         bias=bias,
         output=output,
@@ -142,10 +149,26 @@ def integer_layer(
         padded=model.graph.node[layer.index].input[0],
         pads=pads,
         rounded=rounded,
-        on_grid=weight.codes is not None,
+        on_grid=on_grid,
         odd=weight.quantizer == MID_RISE.name and not rounded.any(),
         top=top,
     )
+
+
+def _blocks(weight: StoredWeight) -> Iterator[tuple[slice, Floats]]:
+    """Filters as multiples of `_unit`, a few at a time: integers where they lie on a grid."""
+    for rows, W, codes in weight.blocks():
+        if codes is None:
+            yield rows, W
+        else:
+            yield rows, 2.0 * codes if weight.quantizer == MID_RISE.name else codes
+
+
+def _unit(weight: StoredWeight) -> Floats:
+    """(M,): of mid-rise filters half a step, of others a step; 1 off the grid."""
+    if weight.step is None:
+        return np.ones(weight.shape[0])
+    return weight.step / 2 if weight.quantizer == MID_RISE.name else weight.step
 
 
 def _int8_factor(codes: Floats, peak: Floats, *, search: bool) -> Floats:

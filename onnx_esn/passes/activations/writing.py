@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from onnx_esn.formats.activations import Pair, QdqWriter
 from onnx_esn.formats.activations_grid import Kind, activation_grid
 from onnx_esn.passes.activations.bias import with_bias
 from onnx_esn.passes.activations.placement import Placement, data_slots
-from onnx_esn.passes.activations.weights import INT8, IntegerLayer
+from onnx_esn.passes.activations.weights import IntegerLayer
 
 
 def absorb(model: onnx.ModelProto, layers: Sequence[IntegerLayer]) -> onnx.ModelProto:
@@ -57,12 +58,11 @@ def write(
         i = index[x.output]
         scale = grids[placement.tensors[model.graph.node[i].input[0]]].scale
         done, bias = with_bias(x, scale)
-        stored = np.int8 if x.top == INT8 else np.int16
         axis = x.layer.filter_axis
-        writer.weight(i, x.layer.from_filters(done.codes).astype(stored), done.scale, axis)
+        writer.weight(i, x.layer.from_filters(done.codes()), done.scale, axis)
         if bias is not None:
             writer.bias(i, bias, np.float32(scale) * done.scale.astype(np.float32))
-        final.append(done)
+        final.append(replace(done, codes=x.codes))  # a copy of them would be kept
     readers_of: dict[str, list[tuple[int, int]]] = {}
     for i in sorted(placement.nodes):
         node = model.graph.node[i]
