@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -137,7 +138,8 @@ def measured(verb: str, command: Sequence[str], output: Path | None) -> Measurem
         os.execv(sys.executable, [sys.executable, "-m", "onnx_esn", *command, "--quiet"])
     _, status, usage = os.wait4(child, 0)
     seconds = time.perf_counter() - start
-    made = stored(output) if output is not None and output.exists() else 0
+    model_file = output is not None and output.is_file() and verb != "profile"
+    made = stored(output) if model_file else 0
     return Measurement(
         verb, os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024, seconds, made
     )
@@ -165,11 +167,14 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "analyze": [model],
         "quantize.images": [model, "--bits", "4", *images],
         "compress": [model, "--bits", "4", "--ratio", "0.1", *images],
+        "sweep": [model, "--bits", "4", "--ratios", "0.1", *images, "--eval-images", images[1]],
+        "profile": [model, "--points", "4", "--repeat", "1"],
+        "trace": [str(folder / "epoch_0.onnx"), str(folder / "epoch_1.onnx")],
     }
 
 
-WRITES_NOTHING = ("inspect", "compare", "evaluate", "analyze")
-NEEDS_QUANTIZED = ("convert", "compare", "compare.images", "evaluate", "recalibrate")
+WRITES_NOTHING = ("inspect", "compare", "evaluate", "analyze", "trace")
+NEEDS_QUANTIZED = ("convert", "compare", "compare.images", "evaluate", "recalibrate", "trace")
 
 
 @click.command()
@@ -198,6 +203,9 @@ def main(verbs: tuple[str, ...], width: int, images: int, folder: Path | None) -
         for name in wanted:
             verb = name.split(".")[0]
             output = None if verb in WRITES_NOTHING else place / f"{name}.onnx"
+            if verb == "trace":
+                for number, checkpoint in enumerate((model, quantized)):
+                    (place / f"epoch_{number}.onnx").hardlink_to(checkpoint)
             command = [verb, *known[name], *(() if output is None else ("-o", str(output)))]
             done = measured(name, command, output)
             failed = f"  exit code {done.status}" if done.status else ""
@@ -208,7 +216,7 @@ def main(verbs: tuple[str, ...], width: int, images: int, folder: Path | None) -
             )
             if output is not None and output != quantized:
                 for path in place.glob(f"{output.name}*"):  # its weights are beside it
-                    path.unlink()
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from onnx_esn.graph.model_file import initializer_bytes, load_model, save_model
 from onnx_esn.passes.layerwise.following import find_plain_layers
 from onnx_esn.passes.layerwise.working_copy import with_own_weights
 from onnx_esn.passes.quantizing.quantizable import find_jobs
+from onnx_esn.search.fingerprint import fingerprint_model
 from onnx_esn.temporary import process_folder
 from tests.net import Net
 
@@ -101,6 +103,56 @@ def test_verbs_with_images_give_the_same(path, tmp_path, verb):
     for x, y in zip(a.graph.initializer, b.graph.initializer, strict=True):
         assert (x.name, x.data_type, x.dims) == (y.name, y.data_type, y.dims)
         np.testing.assert_array_equal(numpy_helper.to_array(x), numpy_helper.to_array(y))
+
+
+def test_quantized_activations_are_the_same(path):
+    if kind_of(load_model(path)) != np.float32:
+        pytest.skip("activations are quantized in float32 alone")
+    images = np.random.default_rng(0).normal(size=(20, 3, 8, 8)).astype(np.float32)
+    for calibrator in ("minmax", "percentile"):
+        options = {"activations": "uint8", "calibrator": calibrator, "images": images}
+        a, b = (
+            onnx_esn.quantize(load_model(path, outside=o), bits=5, **options).model
+            for o in (False, True)
+        )
+        assert a == outside.brought_inside(b)
+
+
+def test_a_sweep_gives_the_same_figures(path, tmp_path):
+    images = np.random.default_rng(0).normal(size=(20, 3, 8, 8)).astype(kind_of(load_model(path)))
+    found = []
+    for name, model in (("inside", load_model(path)), ("outside", path)):
+        swept = onnx_esn.sweep(model, images, tmp_path / name, bits=[3], ratios=[0, 0.3])
+        assert all(p.figures is not None for p in swept.points)
+        found.append([p.figures for p in swept.points])
+    for a, b in zip(*found, strict=True):
+        assert b.file_bytes == pytest.approx(a.file_bytes, rel=1e-3)  # not written for it
+        assert replace(b, file_bytes=a.file_bytes) == a
+
+
+def test_the_key_of_a_sweep_is_that_of_the_weights(path):
+    model = load_model(path, outside=True)
+    before = fingerprint_model(model)
+    assert fingerprint_model(load_model(path, outside=True)) == before
+    data = path.with_name("m.onnx.data")
+    data.write_bytes(data.read_bytes()[:-1] + b"\x01")
+    assert fingerprint_model(model) != before
+
+
+def test_the_trace_of_a_training_is_the_same(path, tmp_path):
+    model = load_model(path)
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        for tensor in model.graph.initializer:
+            W = numpy_helper.to_array(tensor)
+            moved = (W + number * rng.normal(size=W.shape) / 100).astype(W.dtype)
+            tensor.CopyFrom(numpy_helper.from_array(moved, tensor.name))
+        for folder, external in (("inside", False), ("outside", True)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            save_model(model, tmp_path / folder / f"epoch_{number}.onnx", external=external)
+    a, b = (onnx_esn.trace([tmp_path / folder]) for folder in ("inside", "outside"))
+    assert a.policy
+    assert a == b
 
 
 def test_a_path_leaves_them_outside_and_gives_a_model_that_holds_them(path, monkeypatch):

@@ -20,7 +20,6 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnx_esn.errors import InferenceError, OnnxEsnError, OptionError
-from onnx_esn.graph.stored import is_heavy, without_stored
 from onnx_esn.numerics.clipping import best_range
 from onnx_esn.temporary import temporary_folder
 
@@ -32,6 +31,7 @@ from .session import Session
 log = logging.getLogger(__name__)
 
 Range = tuple[float, float]
+_SMALL = 1 << 13  # values of a stored tensor that the calibrators may see
 
 # With onnxruntime's own settings: given more bins than its 128, the entropy calibrator cuts so much
 # off that networks fail (measured in docs/concepts/activations.md).
@@ -195,17 +195,21 @@ def _without_weights(
     model: onnx.ModelProto,
 ) -> tuple[onnx.ModelProto, list[onnx.TensorProto]]:
     """A model whose large weights are inputs, and these: the calibrators write it, and read it."""
-    light = without_stored(model)
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    light.functions.extend(model.functions)
+    light.graph.name = model.graph.name
+    for field in ("node", "input", "output", "value_info", "sparse_initializer"):
+        getattr(light.graph, field).extend(getattr(model.graph, field))
     known = {info.name for info in light.graph.input}
-    large = []
-    for tensor in model.graph.initializer:
-        if not is_heavy(tensor.dims):
-            light.graph.initializer.append(tensor)
-            continue
-        large.append(tensor)
-        if tensor.name not in known:
-            info = helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-            light.graph.input.append(info)
+    large = [t for t in model.graph.initializer if math.prod(t.dims) > _SMALL]
+    light.graph.initializer.extend(
+        t for t in model.graph.initializer if math.prod(t.dims) <= _SMALL
+    )
+    light.graph.input.extend(
+        helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
+        for t in large
+        if t.name not in known
+    )
     return light, large
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 
 from onnx_esn.errors import ModelError
+from onnx_esn.formats import storage
 from onnx_esn.graph.external_data import data_files
 from onnx_esn.graph.model_file import check_file
 from onnx_esn.passes.inspecting.inspection import inspect
@@ -54,7 +55,7 @@ def file_bytes(model: onnx.ModelProto | str | os.PathLike[str]) -> int:
         ModelError: the file or its external data cannot be found or read.
     """
     if isinstance(model, onnx.ModelProto):
-        return int(model.ByteSize())
+        return storage.file_bytes(model)
     path = Path(model)
     check_file(path)
     try:

@@ -13,7 +13,7 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.hoisting import renamed
 from onnx_esn.graph.stored import is_heavy, stand_in, taken_apart, without_values
 from onnx_esn.graph.unread import drop, left_behind, reads
-from onnx_esn.outside import is_outside, stored_bytes, tensor_values
+from onnx_esn.outside import any_outside, is_outside, stored_bytes, tensor_values
 
 _LARGE = 1 << 28  # bytes
 _HASHED = 1 << 10  # bytes from which on a hash stands for them
@@ -131,5 +131,6 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 def file_bytes(model: onnx.ModelProto) -> int:
     """Bytes of a model as a file; nearly, for a large one: protobuf writes it out to measure."""
     light, large = taken_apart(model)
+    large += [tensor for tensor in light.graph.initializer if is_outside(tensor)]
     size = int(light.ByteSize()) + sum(stored_bytes(tensor) for tensor in large)
-    return int(model.ByteSize()) if size < _LARGE else size
+    return int(model.ByteSize()) if size < _LARGE and not any_outside(model) else size

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 # protobuf refuses to serialise 2 GiB; leave room for the graph around the weights.
 _NO_MODEL = (DecodeError, TextError, JsonError, ParseError, UnicodeDecodeError)
-_SINGLE_FILE_LIMIT = 2**31 - 2**24
+SINGLE_FILE_LIMIT = 2**31 - 2**24
 
 
 def load_model(source: ModelSource, *, outside: bool = False) -> onnx.ModelProto:
@@ -175,9 +175,9 @@ def save_model(
     with _beside(target) as written:
         if not external and any_outside(model):
             total = sum(stored_bytes(t) for t in model.graph.initializer)
-            external = total >= _SINGLE_FILE_LIMIT
+            external = total >= SINGLE_FILE_LIMIT
             model = model if external else brought_inside(model)
-        if not external and _bytes(*taken_apart(model)) < _SINGLE_FILE_LIMIT:
+        if not external and _bytes(*taken_apart(model)) < SINGLE_FILE_LIMIT:
             written.write_bytes(model.SerializeToString(deterministic=True))
         else:
             write_with_data(model, written)

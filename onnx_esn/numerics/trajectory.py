@@ -24,9 +24,11 @@ import numpy.typing as npt
 from onnx_esn.numerics.esn import esn_a
 from onnx_esn.numerics.midrise import MAX_BITS, Floats, decode
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
+from onnx_esn.numerics.row_blocks import row_blocks
 
 # ESN_a a weight of the best step at about 2.5 bits, Δ = 0.77·σ; below, eq. (4) is off.
 LEAST_TRUSTED = 1.7
+_AT_ONCE = 1 << 20  # weights turned into float64 at a time
 
 
 @dataclass
@@ -47,10 +49,13 @@ class EpochSums:
 
     def add(self, W: npt.ArrayLike, start: npt.ArrayLike) -> None:
         """Add the weights of one iteration; `start` are those that the epoch began with."""
-        now, before = np.asarray(W, dtype=np.float64), np.asarray(start, dtype=np.float64)
-        self.signal += float(np.vdot(now, now))
-        moved = now - before
-        self.noise += float(np.vdot(moved, moved))
+        now, before = np.asarray(W).reshape(-1), np.asarray(start).reshape(-1)
+        for first in range(0, now.size, _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            x = now[part].astype(np.float64)
+            self.signal += float(np.vdot(x, x))
+            x -= before[part]
+            self.noise += float(np.vdot(x, x))
         self.samples += 1
 
     @property
@@ -82,14 +87,19 @@ def quantized_esn(W: npt.ArrayLike, bits: int, quantizer: Quantizer = MID_RISE) 
 
     Filters without noise (zeros, or on the grid already) are left out of the estimate.
     """
-    W = np.asarray(W, dtype=np.float64)
-    step = quantizer.optimal_step(W, bits)
-    codes = quantizer.encode(W, step, bits)
-    signal = (W**2).sum(axis=1)
-    noise: Floats = ((W - decode(codes, step)) ** 2).sum(axis=1)
-    live = noise > 0
-    parts = W.shape[1] / 12.0 * signal[live] / noise[live]
-    return QuantizedEsn(esn_a(codes), float(parts.sum()) if live.any() else None)
+    W = np.asarray(W)
+    counted, parts = 0.0, [np.zeros(0)]
+    for rows in row_blocks(*W.shape):
+        x = W[rows].astype(np.float64)
+        step = quantizer.optimal_step(x, bits)
+        codes = quantizer.encode(x, step, bits)
+        counted += esn_a(codes)
+        signal = (x**2).sum(axis=1)
+        noise: Floats = ((x - decode(codes, step)) ** 2).sum(axis=1)
+        live = noise > 0
+        parts.append(W.shape[1] / 12.0 * signal[live] / noise[live])
+    estimated = np.concatenate(parts)
+    return QuantizedEsn(counted, float(estimated.sum()) if estimated.size else None)
 
 
 def bits_for(

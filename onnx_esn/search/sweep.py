@@ -13,7 +13,7 @@ import onnx
 
 from onnx_esn.calibration import Recipe, Source, input_specs, open_set
 from onnx_esn.errors import BudgetError, OperationError, OptionError, OutputError
-from onnx_esn.graph.model_file import load_model
+from onnx_esn.graph.model_file import SINGLE_FILE_LIMIT, initializer_bytes, load_model
 from onnx_esn.graph.model_source import ModelSource, plain_source
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.numerics.quantizers import QUANTIZERS
@@ -125,7 +125,10 @@ def sweep(
         methods = DEFAULT if methods is None else methods
         check_methods(methods, targets, more)
     model = plain_source(model)
-    loaded = load_model(model)
+    # Workers have no access to the file.
+    loaded = load_model(model, outside=scheduler is None)
+    if scheduler is not None and initializer_bytes(loaded) >= SINGLE_FILE_LIMIT:
+        raise OptionError("a model above 2 GB cannot be sent to workers: leave the scheduler out")
     sizes = named_shapes(loaded, more.get("input_shape"))
     before = measure_esn(loaded, input_shape=sizes)
     if not grid:

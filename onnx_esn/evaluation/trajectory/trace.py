@@ -99,7 +99,7 @@ def trace(
 
 def _add(sums: dict[str, EpochSums], weights: Weights, start: Weights) -> None:
     for name, layer in weights.items():
-        sums.setdefault(name, EpochSums(layer.W.size)).add(layer.W, start[name].W)
+        sums.setdefault(name, EpochSums(math.prod(layer.shape))).add(layer.W, start[name].W)
 
 
 def _check_same(last: tuple[Checkpoint, Weights], now: Checkpoint, weights: Weights) -> None:
@@ -110,9 +110,9 @@ def _check_same(last: tuple[Checkpoint, Weights], now: Checkpoint, weights: Weig
         where, other = (now.path, before) if odd[0] in weights else (before, now.path)
         raise ModelError(f"{where}: has a layer {odd[0]!r}, and {other} has not")
     for name, layer in weights.items():
-        shape = expected[name].W.shape
-        if layer.W.shape != shape:
-            sizes = " and ".join("×".join(map(str, s)) for s in (shape, layer.W.shape))
+        shape = expected[name].shape
+        if layer.shape != shape:
+            sizes = " and ".join("×".join(map(str, s)) for s in (shape, layer.shape))
             raise ModelError(f"{now.path}: {name} has another shape than in {before}: {sizes}")
 
 
@@ -145,9 +145,12 @@ def _policy(epoch: Epoch, weights: Weights, quantizer: str) -> tuple[LayerPolicy
     found = []
     for name, part in epoch.layers.items():
         layer = weights[name]
-        if part.esn_a is None or not part.esn_a or not layer.W.any():
+        if part.esn_a is None or not part.esn_a:
             continue
-        bits, worth = bits_for(layer.W, part.esn_a, QUANTIZERS[quantizer])
+        W = layer.W
+        if not W.any():
+            continue
+        bits, worth = bits_for(W, part.esn_a, QUANTIZERS[quantizer])
         found.append(
             LayerPolicy(name, layer.weight, bits, part.esn_a, worth.counted, worth.estimated)
         )

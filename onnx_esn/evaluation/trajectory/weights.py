@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ import numpy as np
 from onnx_esn.errors import ModelError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.facts import Facts
-from onnx_esn.graph.layers import find_layers
+from onnx_esn.graph.layers import Layer, find_layers
 from onnx_esn.graph.model_file import load_model
 from onnx_esn.graph.standard_form import standard_form
-from onnx_esn.numerics.midrise import Floats
+from onnx_esn.numerics.row_blocks import Reals, all_finite
 
 _MOST = 1e100
 
@@ -26,11 +27,18 @@ class LayerWeights:
 
     Attributes:
         weight: name of the tensor.
-        W: filters (M, K).
+        shape: (M, K): filters, and weights of each.
+        read: gives them, in the type of the file; those of a large model are read anew.
     """
 
     weight: str
-    W: Floats
+    shape: tuple[int, int]
+    read: Callable[[], Reals]
+
+    @property
+    def W(self) -> Reals:  # noqa: N802
+        """Filters (M, K)."""
+        return self.read()
 
 
 def read_checkpoint(path: Path) -> dict[str, LayerWeights]:
@@ -47,24 +55,29 @@ def read_checkpoint(path: Path) -> dict[str, LayerWeights]:
     if not found:
         raise ModelError(f"{path}: has no weights (arrays of floats with two axes or more)")
     for name, layer in found.items():
-        if not np.isfinite(layer.W).all():
+        W = layer.W
+        if not all_finite(W):
             raise ModelError(f"{path}: the weights of {name} are not finite (NaN or infinity)")
-        if np.abs(layer.W).max(initial=0.0) > _MOST:
+        if max(float(W.max(initial=0.0)), -float(W.min(initial=0.0))) > _MOST:
             raise ModelError(f"{path}: the weights of {name} are too large to be squared")
     return found
 
 
 def _of_model(path: Path) -> dict[str, LayerWeights]:
-    model = standard_form(load_model(path))
+    model = standard_form(load_model(path, outside=True))
     constants = Constants(model)
     found: dict[str, LayerWeights] = {}
     seen: set[str] = set()
     for layer in find_layers(model, constants, Facts(sizes={})):
         if layer.source not in seen:
             seen.add(layer.source)
-            W = layer.as_filters(constants.value(layer.weight)).astype(np.float64)
-            found[layer.name] = LayerWeights(layer.source, W)
+            shape = (layer.filters, layer.parameters // layer.filters)
+            found[layer.name] = LayerWeights(layer.source, shape, partial(_read, layer, constants))
     return found
+
+
+def _read(layer: Layer, constants: Constants) -> Reals:
+    return layer.as_filters(constants.value(layer.weight, keep=False))
 
 
 def _of_arrays(path: Path) -> dict[str, LayerWeights]:
@@ -73,8 +86,13 @@ def _of_arrays(path: Path) -> dict[str, LayerWeights]:
             arrays: Mapping[str, np.ndarray] = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise ModelError(f"{path}: cannot be read as .npz ({error})") from error
-    return {
-        name: LayerWeights(name, np.asarray(a.reshape(a.shape[0], -1), dtype=np.float64))
-        for name, a in arrays.items()
-        if a.dtype.kind == "f" and a.ndim > 1 and a.size
-    }
+    found = {}
+    for name, a in arrays.items():
+        if a.dtype.kind == "f" and a.ndim > 1 and a.size:
+            W = a.reshape(a.shape[0], -1)
+            found[name] = LayerWeights(name, W.shape, partial(_same, W))
+    return found
+
+
+def _same(W: Reals) -> Reals:
+    return W

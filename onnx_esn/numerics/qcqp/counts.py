@@ -53,8 +53,9 @@ class _Program:
         from scipy.optimize import Bounds, LinearConstraint, milp
         from scipy.sparse import csr_array
 
-        rows = np.concatenate([e[0] for e in self.entries])
-        cols = np.concatenate([e[1] for e in self.entries])
+        # Scipy 1.12's solver knows no longer indices.
+        rows = np.concatenate([e[0] for e in self.entries]).astype(np.int32)
+        cols = np.concatenate([e[1] for e in self.entries]).astype(np.int32)
         data = np.concatenate([e[2] for e in self.entries])
         A = csr_array((data, (rows, cols)), shape=(len(self.low), self.size))
         result = milp(

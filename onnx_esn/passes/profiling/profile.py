@@ -100,6 +100,6 @@ def profile(
 
 def _opened(model: ModelSource) -> onnx.ModelProto:
     source = plain_source(model)
-    loaded = load_model(source)
+    loaded = load_model(source, outside=True)
     check_model(loaded, source_name(source))
     return standard_form(loaded)
