@@ -364,3 +364,10 @@ def test_reference_of_another_network(tmp_path: Path, few: str) -> None:
         "recalibrate", small, "-o", tmp_path / "r.onnx", "--images", few, "--reference", other
     )
     assert "reestimate" in line
+
+
+def test_threads_that_no_machine_has_are_refused():
+    """onnxruntime would start them all."""
+    ending = CliRunner().invoke(cli, ["recalibrate", "m", "--images", "x", "--threads", "100000"])
+    assert ending.exit_code == 2
+    assert "1<=x<=1024" in ending.output

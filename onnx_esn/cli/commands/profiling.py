@@ -19,7 +19,7 @@ from onnx_esn.cli.output import Output, open_model
     "--threads",
     default=1,
     show_default=True,
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1024),
     help="onnxruntime threads; as many as the model will run with.",
 )
 @click.option(

@@ -68,6 +68,6 @@ run_options = stacked(
         help="Images at a time; results do not depend on it.",
     ),
     click.option(
-        "--threads", type=click.IntRange(1), help="onnxruntime threads; default: all cores."
+        "--threads", type=click.IntRange(1, 1024), help="onnxruntime threads; default: all cores."
     ),
 )

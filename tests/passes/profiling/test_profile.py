@@ -1,6 +1,7 @@
 """`profile` with a stand-in for the clock: what goes in comes out, layer by layer."""
 
 import itertools
+import weakref
 
 import numpy as np
 import onnx
@@ -8,9 +9,11 @@ import pytest
 
 import onnx_esn
 from onnx_esn.calibration import Session
+from onnx_esn.calibration.kernel_times import KernelClock
 from onnx_esn.errors import OptionError
 from onnx_esn.graph.readers import readers
 from onnx_esn.passes.layers.costs import measured_view
+from onnx_esn.passes.profiling import timing
 from onnx_esn.passes.profiling.grid import Widths, width_grid
 from onnx_esn.passes.profiling.layer_models import LoneLayer, lone_layer
 from onnx_esn.passes.profiling.timing import LayerTime, RuntimeTimer, WholeTime, random_feeds
@@ -156,6 +159,31 @@ def test_a_real_clock():
     sizes = {"x": (1, 3, 12, 12)}
     whole = RuntimeTimer(2, 1).whole(model, random_feeds(model, sizes))
     assert {x.kernels[x.widths] for x in found.layers} <= set(whole.kernels)
+
+
+def test_a_large_model_is_loaded_once_at_a_time(monkeypatch):
+    model, gone = net_of_many_kinds(), []
+
+    class Watched(Session):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            weakref.finalize(self, gone.append, True)
+
+    class Clocked(KernelClock):
+        def __init__(self, *args):
+            assert gone, "the session is still there"
+            super().__init__(*args)
+
+    monkeypatch.setattr(timing, "Session", Watched)
+    monkeypatch.setattr(timing, "KernelClock", Clocked)
+    feeds = random_feeds(model, {"x": (1, 3, 12, 12)})
+    with pytest.raises(AssertionError):
+        RuntimeTimer(2, 1).whole(model, feeds)
+    gone.clear()
+    monkeypatch.setattr(timing, "_LARGE", 0)
+    whole = RuntimeTimer(2, 1).whole(model, feeds)
+    assert whole.seconds > 0
+    assert whole.kernels
 
 
 def test_weights_that_are_integers_are_named():
