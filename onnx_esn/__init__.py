@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from onnx_esn.version import __version__
+
 if TYPE_CHECKING:
     from onnx_esn.evaluation import Comparison as Comparison
     from onnx_esn.evaluation import evaluate as evaluate
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
     from onnx_esn.verbs import recalibrate as recalibrate
     from onnx_esn.verbs import write_model as write_model
 
-__version__ = "0.1.0"
 
 _HOME = {
     "Comparison": "evaluation",

@@ -21,7 +21,7 @@ LAYERS = [
     {"plans", "budgets", "outside"},
     {"shelf", "targets", "temporary", "urls"},
     {"companions", "file_search", "locks"},
-    {"errors"},
+    {"errors", "version"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 DOORS = {

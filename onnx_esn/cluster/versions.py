@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_esn import __version__
+from onnx_esn.version import __version__
 
 # Those that compute, decode or write.
 PACKAGES = ("numpy", "scipy", "onnx", "onnxruntime", "onnx-graphsurgeon", "pillow")

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx_esn import __version__
 from onnx_esn.calibration.set_fingerprint import fingerprint_set
 from onnx_esn.graph.stored import without_stored
 from onnx_esn.outside import any_outside, tensor_values
+from onnx_esn.version import __version__
 
 __all__ = ["fingerprint_model", "fingerprint_options", "fingerprint_set"]
 

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from onnx_esn import __version__
 from onnx_esn.cli.output import guarded
+from onnx_esn.version import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
 ARGUMENTS = "onnx_esn.arguments"  # in the meta of a context: the words behind onnx-esn

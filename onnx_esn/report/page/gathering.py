@@ -9,7 +9,6 @@ from typing import Any
 
 import onnx
 
-from onnx_esn import __version__
 from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import OnnxEsnError, OptionError
 from onnx_esn.evaluation.difference import Difference, compare
@@ -24,6 +23,7 @@ from onnx_esn.passes.inspecting.result import GroupInspection
 from onnx_esn.passes.layers.costs import InputShape
 from onnx_esn.pipeline import CompressionResult
 from onnx_esn.report.summaries import result_document
+from onnx_esn.version import __version__
 
 from .model_files import describe_file
 from .report import Report
