@@ -207,6 +207,8 @@ def refit(
     H, G, W0 = finite(H, "the moments"), finite(G, "the moments"), finite(W0, "the weights")
     chosen = np.asarray(keep)
     S = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64)
+    if not S.size:  # scipy 1.12 solves nothing that is empty
+        return np.zeros((len(W0), 0))
     ridge = max(ridge, LEAST_RIDGE)
     energy = H.diagonal()[S]
     some = energy > np.finfo(np.float64).tiny
