@@ -37,8 +37,8 @@ from onnx_esn.targets import beside
 
 log = logging.getLogger(__name__)
 
-# protobuf refuses to serialise 2 GiB; leave room for the graph around the weights.
 _NO_MODEL = (DecodeError, TextError, JsonError, ParseError, UnicodeDecodeError)
+# protobuf refuses to serialise 2 GiB; leave room for the graph around the weights.
 SINGLE_FILE_LIMIT = 2**31 - 2**24
 
 
@@ -126,14 +126,14 @@ def check_model(model: onnx.ModelProto, name: str) -> None:
     """
     check_intake(model, name)
     try:
-        _run_checker(model)
+        light, _ = taken_apart(model)
+        _run_checker(light)
     except onnx.checker.ValidationError as error:
         raise ModelError(f"{name}: invalid ONNX model: {_first_line(error)}") from error
 
 
-def _run_checker(model: onnx.ModelProto) -> None:
-    """Raises `onnx.checker.ValidationError`; values of large tensors are not looked at."""
-    light, _ = taken_apart(model)
+def _run_checker(light: onnx.ModelProto) -> None:
+    """Check a model that was taken apart; raises `onnx.checker.ValidationError`."""
     for tensor in light.graph.initializer:
         if is_outside(tensor):  # at a place that only we know
             tensor.CopyFrom(stand_in(tensor, tensor.name, [0] * len(tensor.dims)))
@@ -164,23 +164,22 @@ def save_model(
             is writing the target.
     """
     target = Path(path)
+    light, large = taken_apart(model)
+    external = external or _bytes(light, large) >= SINGLE_FILE_LIMIT
     try:
         check_tensors(model, str(target))
-        _run_checker(model)
+        _run_checker(light)
     except (ModelError, onnx.checker.ValidationError) as error:
         raise VerificationError(
             f"{target}: the result is not a valid ONNX model, nothing was written: "
             f"{_first_line(error)}"
         ) from error
     with _beside(target) as written:
-        if not external and any_outside(model):
-            total = sum(stored_bytes(t) for t in model.graph.initializer)
-            external = total >= SINGLE_FILE_LIMIT
-            model = model if external else brought_inside(model)
-        if not external and _bytes(*taken_apart(model)) < SINGLE_FILE_LIMIT:
-            written.write_bytes(model.SerializeToString(deterministic=True))
-        else:
+        if external:
             write_with_data(model, written)
+        else:
+            whole = brought_inside(model) if any_outside(model) else model
+            written.write_bytes(whole.SerializeToString(deterministic=True))
         check(written)
     return target
 

@@ -20,9 +20,7 @@ _PACKED = {
     for name in names
 }
 # Where values are that are not stored as bytes.
-_FIELDS = (
-    *("float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data"),
-)
+_FIELDS = ["float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data"]
 
 
 def check_tensors(model: onnx.ModelProto, name: str) -> None:
