@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from onnx_esn.numerics.compensation import FACTORS, SWEEPS, compensated_codes, inputs
 from onnx_esn.numerics.cross_moments import RIDGES, choose_ridge, quadratic, refit
+from onnx_esn.numerics.damping import choose_damping
 from onnx_esn.numerics.esn import Integers
 from onnx_esn.numerics.match import match_ratio
 from onnx_esn.numerics.midrise import Floats
@@ -35,8 +36,11 @@ class Refit:
 
     def target(self, statistics: LayerStatistics) -> Floats:
         """The weights of least squared error."""
-        ridge = choose_ridge(statistics.halves, statistics.W, self.ridges)
-        return refit(statistics.moments, statistics.W, ridge)
+        return refit(statistics.moments, statistics.W, self.ridge(statistics))
+
+    def ridge(self, statistics: LayerStatistics) -> float:
+        """The candidate that fits best."""
+        return choose_ridge(statistics.halves, statistics.W, self.ridges)
 
 
 @dataclass
@@ -69,8 +73,11 @@ class Round:
         name = statistics.layer.name
         G, m, d = statistics.W.shape
         bits = self.bits[name].reshape(G, m)
-        target = self.refit.target(statistics)
-        x = inputs(statistics.moments.H)
+        ridge = self.refit.ridge(statistics)
+        damping = choose_damping(statistics.halves, statistics.W, ridge, bits, self.quantizer)
+        moments = statistics.moments
+        target = refit(moments, statistics.W, ridge)
+        x = inputs(moments.H, damping)
         codes, step = compensated_codes(
             target, x, bits, quantizer=self.quantizer, factors=self.factors, sweeps=self.sweeps
         )

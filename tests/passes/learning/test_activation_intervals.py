@@ -61,7 +61,9 @@ def test_learned_ranges_agree_better_than_calibrated_ones():
     images, held = images_for(model, 48), images_for(model, 24, seed=9)
     start = planned(model, images, 3)
     quantize = QuantizeActivations(images, kind="uint2")
-    result = LearnQuantization(start.plan, images, held, options=FEW, activations=quantize)(model)
+    options = replace(FEW, epochs=3 * FEW.epochs)
+    learn = LearnQuantization(start.plan, images, held, options=options, activations=quantize)
+    result = learn(model)
     assert result.details["accepted"]
     ranges = result.plan.activations
     assert ranges.kind == "uint2"
