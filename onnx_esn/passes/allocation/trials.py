@@ -26,7 +26,7 @@ from onnx_esn.passes.allocation.bit_plan import bit_plan
 from onnx_esn.passes.allocation.joint import Decision, Losses, decide, measure_losses
 from onnx_esn.passes.allocation.removal import remove_classes
 from onnx_esn.passes.base import PassResult
-from onnx_esn.passes.correcting.output_divergence import output_divergences
+from onnx_esn.passes.correcting.output_divergence import Judged, judge_outputs
 from onnx_esn.passes.layers.costs import InputShape, total_cost
 from onnx_esn.passes.layerwise.observation import Observation, observe
 from onnx_esn.passes.layerwise.statistics import WalkOptions
@@ -39,8 +39,9 @@ Samples = npt.NDArray[np.intp]
 NO_PRUNING = math.inf
 JUDGED = 0.2  # share of the images that judges
 LEAST_TO_JUDGE = 10
-# A mean divergence over n images is known to about this over √n of itself.
-DOUBT = 2.0
+# Standard errors by which pruning has to be better; where they are unknown, a mean divergence over
+# n images is taken to be known to about 2/√n of itself.
+ERRORS, DOUBT = 1.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -154,11 +155,17 @@ def compress_to(
     return _Search(model, reference, images, options).run(budget)
 
 
-def _favoured(trials: Sequence[Trial], images: int) -> int:
+def _favoured(trials: Sequence[Trial], judged: Sequence[Judged], images: int) -> int:
     """The trial of least divergence; one that prunes must be better by more than the doubt."""
-    doubt = 1.0 + DOUBT / math.sqrt(images)
-    cost = [(t.divergence or 0.0) * (1.0 if t.pruning is None else doubt) for t in trials]
-    return int(np.argmin(cost))
+    best = int(np.argmin([j.value for j in judged]))
+    whole = next((i for i, t in enumerate(trials) if t.pruning is None), None)
+    if trials[best].pruning is None or whole is None:
+        return best
+    errors = judged[best].less_than(judged[whole])
+    if errors is not None:
+        return best if errors > ERRORS else whole
+    sure = judged[best].value * (1.0 + DOUBT / math.sqrt(images)) < judged[whole].value
+    return best if sure else whole
 
 
 class _Search:
@@ -199,18 +206,18 @@ class _Search:
         held = self.images.subset(held_out)
         trials = [self._carry_out(losses, s, d, fitted) for s, d in decisions]
         models = [trial.quantization.model for trial in trials]
-        found = output_divergences(
+        judged = judge_outputs(
             self.reference,
             models,
             held,
             batch_size=options.walk.batch_size,
             threads=options.walk.threads,
         )
-        trials = [replace(t, divergence=d) for t, d in zip(trials, found, strict=True)]
-        best = _favoured(trials, len(held))
+        trials = [replace(t, divergence=j.value) for t, j in zip(trials, judged, strict=True)]
+        best = _favoured(trials, judged, len(held))
         log.info("trials: %s; the best is %d", [t.to_document() for t in trials], best)
         final = self._carry_out(losses, *decisions[best])
-        return replace(final, divergence=found[best]), tuple(trials)
+        return replace(final, divergence=judged[best].value), tuple(trials)
 
     def _decisions(
         self, losses: Losses, budget: float, scales: Sequence[float]

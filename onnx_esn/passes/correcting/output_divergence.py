@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx
 
@@ -14,6 +17,35 @@ from onnx_esn.errors import InferenceError, OptionError
 from onnx_esn.numerics.agreement import divergence
 
 log = logging.getLogger(__name__)
+Outputs = Mapping[str, npt.NDArray[Any]]
+_GROUPS = 16
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A divergence from the reference.
+
+    Attributes:
+        value: on all images.
+        without: on all but a group of them, for each of up to 16 groups; empty where outputs do not
+            follow the images.
+    """
+
+    value: float
+    without: tuple[float, ...] = field(default=())
+
+    def less_than(self, other: Judged) -> float | None:
+        """By how many standard errors it is less, on the same images; None where nothing tells.
+
+        The error of the difference is that of the grouped jackknife (Quenouille, 1956).
+        """
+        g = len(self.without)
+        if g < 2 or g != len(other.without) or not math.isfinite(self.value + other.value):
+            return None
+        apart = np.asarray(other.without) - np.asarray(self.without)
+        error = math.sqrt((g - 1) / g * float(np.square(apart - apart.mean()).sum()))
+        gain = other.value - self.value
+        return gain / error if error > 0 else math.copysign(math.inf, gain) if gain else 0.0
 
 
 def output_divergences(
@@ -24,6 +56,22 @@ def output_divergences(
     batch_size: int = 64,
     threads: int | None = None,
 ) -> list[float]:
+    """The values that `judge_outputs` finds; see there."""
+    found = judge_outputs(
+        reference, models, images, batch_size=batch_size, threads=threads, groups=0
+    )
+    return [x.value for x in found]
+
+
+def judge_outputs(
+    reference: onnx.ModelProto,
+    models: Sequence[onnx.ModelProto],
+    images: CalibrationSet,
+    *,
+    batch_size: int = 64,
+    threads: int | None = None,
+    groups: int = _GROUPS,
+) -> list[Judged]:
     """`numerics.agreement.divergence` of each model; infinite where one fails or gives NaN.
 
     Outputs pair by name, or by position where the names differ.
@@ -50,9 +98,26 @@ def output_divergences(
             outputs = run(model)
         except InferenceError as error:
             log.info("diverges infinitely: %s", error)
-            result.append(float("inf"))
+            result.append(Judged(math.inf))
             continue
         if set(names) != set(wanted):
             outputs = dict(zip(wanted, (outputs[name] for name in names), strict=True))
-        result.append(divergence(wanted, outputs))
+        value = divergence(wanted, outputs)
+        result.append(Judged(value, _without(wanted, outputs, len(images), groups)))
     return result
+
+
+def _without(wanted: Outputs, outputs: Outputs, n: int, groups: int) -> tuple[float, ...]:
+    """The divergence without each group of samples: every g-th of them."""
+    g = min(groups, n)
+    if g < 2 or any(x.ndim == 0 or len(x) != n for x in (*wanted.values(), *outputs.values())):
+        return ()
+    found = []
+    for i in range(g):
+        rest = np.arange(n) % g != i
+        found.append(
+            divergence(
+                {k: x[rest] for k, x in wanted.items()}, {k: x[rest] for k, x in outputs.items()}
+            )
+        )
+    return tuple(found)
