@@ -1,9 +1,9 @@
 """onnx-esn: make exported ONNX CNNs cheap without labels, training code or a framework.
 
 The verbs are functions: `inspect`, `prune`, `recalibrate`, `quantize`, `convert`, `equalize`,
-`annotate`, `compress`, `evaluate`, `compare`, `analyze`, `trace`, `sweep`. The pass objects behind
-them are `Prune`, `Recalibrate`, `Quantize`, `QuantizeActivations`, `Export`, `Annotate` and
-`Sequential`. Everything is imported on first use.
+`rotate`, `annotate`, `compress`, `evaluate`, `compare`, `analyze`, `trace`, `sweep`. The pass
+objects behind them are `Prune`, `Recalibrate`, `Quantize`, `QuantizeActivations`, `Export`,
+`Annotate` and `Sequential`. Everything is imported on first use.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from onnx_esn.verbs import prune as prune
     from onnx_esn.verbs import quantize as quantize
     from onnx_esn.verbs import recalibrate as recalibrate
+    from onnx_esn.verbs import rotate as rotate
     from onnx_esn.verbs import write_model as write_model
 
 
@@ -83,6 +84,7 @@ _HOME = {
     "prune": "verbs",
     "quantize": "verbs",
     "recalibrate": "verbs",
+    "rotate": "verbs",
     "write_model": "verbs",
     "LatencyModel": "plans",
     "PruningPlan": "plans",

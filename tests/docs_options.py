@@ -45,6 +45,7 @@ SEE = {
     "--recipe": "[recipes](../calibration/README.md)",
     "--refit": "[reconstruction](concepts/reconstruction.md)",
     "--requantize": "[quantized inputs](concepts/quantized-inputs.md#quantize-once-more)",
+    "--rotate": "[rotation](concepts/rotation.md)",
     "--round-to": "[widths and speed](concepts/pruning.md#widths-and-speed)",
     "--scope": "[scope](concepts/pruning.md#how-many-ratio-macs-scope)",
     "--selection": "[channel selection](concepts/selection.md)",

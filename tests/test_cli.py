@@ -49,8 +49,8 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(
     "verb",
     [
-        *("inspect", "prune", "recalibrate", "quantize", "equalize", "convert", "annotate"),
-        *("compress", "evaluate", "compare", "sweep", "profile"),
+        *("inspect", "prune", "recalibrate", "quantize", "equalize", "rotate", "convert"),
+        *("annotate", "compress", "evaluate", "compare", "sweep", "profile"),
     ],
 )
 def test_help_has_an_example(verb: str) -> None:

@@ -40,6 +40,7 @@ QUICK = [
     ("quantize MODEL -o o.onnx --bits 3 --method aciq --plan-out plan.json", ["plan.json"]),
     ("quantize MODEL -o o.onnx --bits 3 --format qdq", []),
     ("equalize MODEL -o o.onnx", []),
+    ("rotate MODEL -o o.onnx", []),
     ("annotate MODEL -o o.onnx", []),
     ("recalibrate MODEL -o o.onnx IMAGES", []),
     ("evaluate MODEL MODEL IMAGES", []),

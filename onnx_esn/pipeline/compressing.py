@@ -62,6 +62,7 @@ def compress(
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
     requantize: bool = False,
+    rotate: bool = True,
     format: str = "fake",
     keep_opset: bool = False,
     opset: int | None = None,
@@ -106,6 +107,7 @@ def compress(
         criterion, scope, round_to, min_width, absorb: see `Prune`.
         only, exclude: see `Prune`; the same layers are not quantized.
         requantize, format, keep_opset, opset, activations, calibrator: see `quantize`.
+        rotate: see `quantize`; not where the model is pruned first (`ratio`, `target_macs`, exact).
         input_shape: sizes of dynamic axes.
         batch_size, threads: for running the images.
         latency: measure latency for the closing figures.
@@ -159,6 +161,7 @@ def compress(
         round_to=round_to,
         min_width=min_width,
         quantizer=quantizer,
+        rotate=rotate,
         fine_tune=learn,
         learning=learned,
         storing=storing,

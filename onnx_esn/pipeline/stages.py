@@ -45,6 +45,7 @@ class Wanted:
     round_to: int
     min_width: int
     quantizer: str
+    rotate: bool
     fine_tune: bool
     learning: LearnOptions | None
     storing: Storing
@@ -145,6 +146,7 @@ class Stages:
             walk=setting.walk,
             learn=wanted.learning,
             activations=wanted.storing.learned(setting),
+            rotate=wanted.rotate,
         )
 
     def _aciq(self) -> Aciq:

@@ -23,6 +23,7 @@ from onnx_esn.plans.quantization import ActivationRange as ActivationRange
 from onnx_esn.plans.quantization import ActivationRanges as ActivationRanges
 from onnx_esn.plans.quantization import LayerQuantization as LayerQuantization
 from onnx_esn.plans.quantization import QuantizationPlan as QuantizationPlan
+from onnx_esn.plans.quantization import Rotation as Rotation
 from onnx_esn.plans.quantization import read_quantization
 from onnx_esn.plans.ratios import RATIOS_SCHEMA as RATIOS_SCHEMA
 from onnx_esn.plans.ratios import PruningRatios as PruningRatios

@@ -11,6 +11,10 @@ from onnx_esn.errors import PlanError
 from onnx_esn.plans.reading import Reader, write_document
 
 QUANTIZATION_SCHEMA = "onnx-esn/quantization-plan/1"
+_KEYS = (
+    "schema", "layers", "excluded", "ranges", "rotated", "quantizer", "activations",
+    "rotation_seed",
+)  # fmt: skip
 MID_RISE = "mid-rise"  # what a plan means that names no quantizer
 
 
@@ -67,6 +71,19 @@ class ActivationRanges:
 
 
 @dataclass(frozen=True)
+class Rotation:
+    """The basis that linear tensors were brought into before (`onnx_esn.rotate`).
+
+    Attributes:
+        seed: that of the turns.
+        layers: all whose weights it changed.
+    """
+
+    seed: int
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class QuantizationPlan:
     """A quantization decision.
 
@@ -75,12 +92,14 @@ class QuantizationPlan:
         excluded: the patterns that were excluded, for people.
         quantizer: whose codes the layers get, `mid-rise` or `mid-tread`.
         activations: ranges of the activations, where they are quantized as well.
+        rotation: what is done to the model first, where anything is.
     """
 
     layers: tuple[LayerQuantization, ...]
     excluded: tuple[str, ...] = field(default=())
     quantizer: str = MID_RISE
     activations: ActivationRanges | None = None
+    rotation: Rotation | None = None
 
     def to_json(self) -> str:
         """One JSON document, a line per layer."""
@@ -93,12 +112,15 @@ class QuantizationPlan:
         if self.activations is not None:
             lists["ranges"] = [asdict(x) for x in self.activations.ranges]
             named["activations"] = json.dumps(self.activations.kind)
+        if self.rotation is not None:
+            lists["rotated"] = list(self.rotation.layers)
+            named["rotation_seed"] = json.dumps(self.rotation.seed)
         return write_document(QUANTIZATION_SCHEMA, lists, named)
 
 
 def read_quantization(document: Mapping[str, Any], read: Reader) -> QuantizationPlan:
     """Build the plan from a parsed document; raises `PlanError`."""
-    read.known(document, ("schema", "layers", "excluded", "ranges", "quantizer", "activations"))
+    read.known(document, _KEYS)
     return QuantizationPlan(
         tuple(
             LayerQuantization(
@@ -114,7 +136,14 @@ def read_quantization(document: Mapping[str, Any], read: Reader) -> Quantization
         read.texts(document, "excluded"),
         MID_RISE if document.get("quantizer") is None else read.text(document, "quantizer"),
         _activations(document, read),
+        _rotation(document, read),
     )
+
+
+def _rotation(document: Mapping[str, Any], read: Reader) -> Rotation | None:
+    if document.get("rotation_seed") is None:
+        return None
+    return Rotation(read.integer(document, "rotation_seed"), read.texts(document, "rotated"))
 
 
 def _activations(document: Mapping[str, Any], read: Reader) -> ActivationRanges | None:

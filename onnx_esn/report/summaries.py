@@ -147,6 +147,15 @@ def equalize_summary(details: Mapping[str, Any]) -> str:
     return f"scaled {scaled} of {count(scaled + locked, 'channel')}"
 
 
+def rotate_summary(details: Mapping[str, Any]) -> str:
+    """How many linear tensors, of how many channels."""
+    streams = details["rotated"]
+    if not streams:
+        return "no linear tensor lies between layers: nothing to rotate"
+    channels = sum(stream["channels"] for stream in streams)
+    return f"rotated {count(len(streams), 'linear tensor')} ({count(channels, 'channel')})"
+
+
 def annotate_summary(details: Mapping[str, Any]) -> str:
     """How many layers."""
     return f"annotated {details['annotated']} layers"
@@ -193,6 +202,7 @@ SUMMARIES = {
     "recalibrate": recalibrate_summary,
     "annotate": annotate_summary,
     "equalize": equalize_summary,
+    "rotate": rotate_summary,
     "remove zero filters": zero_summary,
     "refit": refit_summary,
     "learn": learn_summary,
@@ -215,6 +225,8 @@ def stage_lines(stage: str, details: Mapping[str, Any], *, trials: bool = True) 
         if "refitted_layers" in details:
             lines.append(refit_summary(details))
     if stage == "quantize":
+        if details.get("rotated"):
+            lines.insert(0, rotate_summary(details))
         lines += trial_lines(details) if trials else []
         if "learning" in details:
             lines.append(learn_summary(details["learning"]))

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 # Points for which `compress` observes the input model, None being those of a grid; and the options
 # that this depends on.
 _OBSERVING = (None, "quantize-only", "prune-only", "joint")
-_OPTIONS = ("only", "exclude", "requantize", "input_shape", "batch_size", "threads")
+_OPTIONS = ("only", "exclude", "requantize", "rotate", "input_shape", "batch_size", "threads")
 
 
 class _WorkersDiedError(Exception):

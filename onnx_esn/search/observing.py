@@ -13,6 +13,7 @@ from onnx_esn.passes.layerwise.observation import observe
 from onnx_esn.passes.layerwise.shards import Spread
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.quantizing.requantization import open_weights
+from onnx_esn.passes.rotating.rotation import Rotate
 from onnx_esn.pipeline import image_sets
 from onnx_esn.verbs import InputShape, named_shapes, opened_plain
 
@@ -28,6 +29,7 @@ def observe_input(
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
     requantize: bool = False,
+    rotate: bool = True,
     input_shape: InputShape | None = None,
     batch_size: int = 64,
     threads: int | None = None,
@@ -37,7 +39,8 @@ def observe_input(
     Where it asks for something else after all, it observes that itself.
 
     Args:
-        model, images, only, exclude, requantize, input_shape, batch_size, threads: see `compress`.
+        model, images, only, exclude, requantize, rotate, input_shape, batch_size, threads: see
+            `compress`.
         known: gets what is found.
         spread: sums the shards of the images.
         uniform: for the same bits everywhere; False: for a cost.
@@ -48,8 +51,12 @@ def observe_input(
     """
     source = opened_plain(model)
     opened = open_weights(source, requantize=requantize, only=only, exclude=exclude).model
+    shape = named_shapes(source, input_shape)
+    if rotate:
+        turn = Rotate(only=tuple(only), exclude=tuple(exclude), input_shape=shape)
+        opened = turn(opened).model
     known.is_of(opened)
     dataset, _ = image_sets(source, images, images if apart else None, None, None)
-    view = measured_view(opened, named_shapes(source, input_shape))
+    view = measured_view(opened, shape)
     options = WalkOptions(batch_size=batch_size, threads=threads, known=known, spread=spread)
     observe(opened, dataset, [x.name for x in view.layers], options, inputs=not uniform)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from onnx_esn.verbs.single_passes import convert as convert
     from onnx_esn.verbs.single_passes import equalize as equalize
     from onnx_esn.verbs.single_passes import recalibrate as recalibrate
+    from onnx_esn.verbs.single_passes import rotate as rotate
     from onnx_esn.verbs.writing import write_model as write_model
 
 _HOME = {
@@ -48,6 +49,7 @@ _HOME = {
     "convert": "single_passes",
     "equalize": "single_passes",
     "recalibrate": "single_passes",
+    "rotate": "single_passes",
     "write_model": "writing",
 }
 __all__ = list(_HOME)

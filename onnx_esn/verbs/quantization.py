@@ -33,6 +33,7 @@ class Quantization:
         storing: how the result will be stored, which limits its bits.
         towards: the model whose outputs are wanted.
         cost_of: the model a percentage in `target_cost` refers to; None: the one to quantize.
+        rotate: whether linear tensors may be brought into another basis.
     """
 
     method: str
@@ -46,6 +47,7 @@ class Quantization:
     storing: Storing
     towards: onnx.ModelProto
     cost_of: onnx.ModelProto | None
+    rotate: bool
 
     def __call__(self, model: onnx.ModelProto, setting: Setting) -> PassResult:
         """Quantize; filters of 0 bits go, and statistics are brought back on the images.
@@ -80,6 +82,7 @@ class Quantization:
             walk=setting.walk,
             learn=self.learn,
             activations=self.storing.learned(setting),
+            rotate=self.rotate,
         )
         return changed(step, model)
 

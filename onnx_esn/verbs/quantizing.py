@@ -11,6 +11,7 @@ from onnx_esn.calibration import Recipe, Source
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.quantizing.requantization import open_weights, with_opening
+from onnx_esn.passes.rotating.rotation import Rotate
 from onnx_esn.passes.setting import Setting
 from onnx_esn.passes.storing import Storing
 from onnx_esn.plans import QuantizationPlan, load_plan
@@ -50,6 +51,7 @@ def quantize(
     start_bits: int | None = None,
     seed: int = 0,
     requantize: bool = False,
+    rotate: bool = True,
     format: str = "fake",
     keep_opset: bool = False,
     opset: int | None = None,
@@ -78,6 +80,8 @@ def quantize(
         effort: "fast", "balanced" or "thorough", for a compensated `target_cost`.
         requantize: quantize weights that are integers already once more, see
             `onnx_esn.passes.quantizing.requantization`; without it they are refused.
+        rotate: with images, first bring linear tensors into the basis that few bits suit, see
+            `onnx_esn.rotate`; not with another `reference`. A plan says for itself.
         format: "fake": float weights on the grid; "qdq": integers behind DequantizeLinear;
             "qonnx": Quant nodes.
         keep_opset, opset: see `onnx_esn.passes.export.Export`.
@@ -94,6 +98,12 @@ def quantize(
     source = opened_plain(model)
     opening = open_weights(source, requantize=requantize, only=only, exclude=exclude, plan=plan)
     loaded = opening.model
+    turned = PassResult(loaded, False)
+    if plan is not None and plan.rotation is not None:
+        noted = plan.rotation
+        shape = named_shapes(loaded, input_shape)
+        turned = Rotate(seed=noted.seed, layers=noted.layers, input_shape=shape)(loaded)
+        loaded = turned.model
     dataset = open_images(loaded, images, recipe)
     shapes = named_shapes(loaded, input_shape)
     walk = WalkOptions(batch_size=batch_size, threads=threads, progress=progress)
@@ -112,6 +122,7 @@ def quantize(
         storing=storing,
         towards=towards,
         cost_of=source if cost_of is None and opening.modified else cost_of,
+        rotate=rotate,
     )
     done = quantization(loaded, setting)
-    return stored(storing, setting, with_opening(done, opening))
+    return stored(storing, setting, with_opening(with_opening(done, turned), opening))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from onnx_esn.calibration import Recipe, Source
+from onnx_esn.errors import OptionError
 from onnx_esn.passes.annotation import Annotate, annotated_shapes
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.correcting.recalibration import Recalibrate
 from onnx_esn.passes.equalizing.equalization import Equalize
 from onnx_esn.passes.export import Export
+from onnx_esn.passes.rotating.rotation import Rotate
 from onnx_esn.verbs.opening import InputShape, Model, Progress, named_shapes, opened_plain
 from onnx_esn.verbs.running import changed, from_file
 
@@ -54,6 +57,28 @@ def equalize(
     loaded = opened_plain(model)
     step = Equalize(across=across, input_shape=named_shapes(loaded, input_shape))
     return changed(step, loaded)
+
+
+@from_file
+def rotate(
+    model: Model,
+    *,
+    seed: int = 0,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    input_shape: InputShape | None = None,
+) -> PassResult:
+    """Bring linear tensors into the basis that few bits suit; the outputs stay what they are.
+
+    Args:
+        model: path or model.
+        seed, only, exclude, input_shape: see `onnx_esn.passes.rotating.rotation.Rotate`.
+    """
+    if seed < 0:
+        raise OptionError(f"seed {seed}: give 0 or more")
+    loaded = opened_plain(model)
+    shapes = named_shapes(loaded, input_shape)
+    return changed(Rotate(seed, tuple(only), tuple(exclude), input_shape=shapes), loaded)
 
 
 @from_file

@@ -63,6 +63,7 @@ WRITERS = {
         ("--ratio", 0.2),
         ("--ratio", 0.3),
     ),
+    "rotate": (("rotate", MODEL, "-o", "OUT/m.onnx"), (), ("--seed", "1")),
     "equalize": (("equalize", MODEL, "-o", "OUT/m.onnx"), (), ("--across", "all")),
     "annotate": (("annotate", "QUANTIZED", "-o", "OUT/m.onnx"), (), ()),
     "inspect": (("inspect", MODEL, "--ratios-out", "OUT/r.json"), (), ()),

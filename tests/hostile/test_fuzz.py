@@ -82,7 +82,7 @@ def test_some_damaged_models(runner, bench, shard):
     st.sampled_from(MUTATIONS),
     st.sampled_from(MUTATIONS),
     st.randoms(use_true_random=False),
-    st.sampled_from(("inspect", "prune", "fake", "qdq", "qonnx", "spatial", "equalize")),
+    st.sampled_from(("inspect", "prune", "fake", "qdq", "qonnx", "spatial", "equalize", "rotate")),
 )
 def test_structural_mutations(runner, bench, first, second, generator, verb):
     """Mutations and choices drawn by hypothesis, which shrinks what it finds."""

@@ -40,6 +40,7 @@ class Bench:
             "groups": ["inspect", model, "--groups"],
             "annotate": ["annotate", model, *o],
             "equalize": ["equalize", model, *o],
+            "rotate": ["rotate", model, *o],
             "prune": ["prune", model, *o, "--ratio", 0.4],
             "exact": ["prune", model, *o, "--exact"],
             "spatial": ["prune", model, *o, "--ratio", 0.4, "--granularity", "spatial"],

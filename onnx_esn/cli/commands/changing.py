@@ -86,3 +86,20 @@ def equalize(out: Output, model: Path, output: Path, **given: Any) -> None:
         result = verbs.equalize(source, **given)
     del source  # as large as the file
     finish(out, "equalize", result, model, output)
+
+
+@command("rotate model.onnx -o rotated.onnx")
+@options.model_argument
+@options.output_option
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws the turns.")
+@options.layers_options
+@options.shape_option
+def rotate(out: Output, model: Path, output: Path, **given: Any) -> None:
+    """Bring linear tensors into the basis that few bits suit; same outputs."""
+    from onnx_esn import verbs
+
+    with out.progress():
+        source = open_model(model, output)
+        result = verbs.rotate(source, **given)
+    del source  # as large as the file
+    finish(out, "rotate", result, model, output)

@@ -20,6 +20,7 @@ OF_COMPRESS = {
     "exclude": (),
     "quantizer": "mid-rise",
     "requantize": False,
+    "rotate": True,
     "input_shape": None,
     "threads": None,
 }
@@ -48,6 +49,7 @@ OF_COMPRESS = {
 @options.learn_options
 @options.quantizer_option
 @options.requantize_option
+@options.rotate_option
 @options.format_options
 @options.activation_options
 @options.external_option
@@ -129,6 +131,7 @@ def compress(
 @options.sweep_options
 @options.quantizer_option
 @options.requantize_option
+@options.rotate_option
 @options.layers_options
 @options.shape_option
 @options.run_options

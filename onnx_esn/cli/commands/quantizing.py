@@ -21,6 +21,7 @@ from onnx_esn.cli.output import Output, finish, open_model
 @options.learn_options
 @options.quantizer_option
 @options.requantize_option
+@options.rotate_option
 @options.plan_options("Replay a plan.")
 @click.option(
     "--policy",

@@ -25,6 +25,7 @@ from onnx_esn.cli.options.quantizing import (
     method_option,
     quantizer_option,
     requantize_option,
+    rotate_option,
 )
 from onnx_esn.cli.options.storing import activation_options, convert_options, format_options
 from onnx_esn.cli.options.sweeping import sweep_options
@@ -52,6 +53,7 @@ __all__ = [
     "recipe_option",
     "report_option",
     "requantize_option",
+    "rotate_option",
     "run_options",
     "selection_options",
     "shape_option",

@@ -32,6 +32,11 @@ quantizer_option = click.option(
     type=click.Choice(["mid-rise", "mid-tread"]),
     help="Without or with a level at zero; a plan says for itself.",
 )
+rotate_option = click.option(
+    "--rotate/--no-rotate",
+    default=True,
+    help="With images, first bring linear tensors into the basis that few bits suit (default).",
+)
 requantize_option = click.option(
     "--requantize",
     is_flag=True,

@@ -14,6 +14,7 @@ from onnx_esn.graph.evaluate import EvaluationError
 from onnx_esn.graph.inputs import data_inputs
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.readers import read_places
+from onnx_esn.graph.rewrite.rotated import Rotated, rotated_layers
 from onnx_esn.graph.shapes import guessed_facts
 from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.correcting.norm_pairing import kept_channels
@@ -38,6 +39,7 @@ class View:
     layers: Mapping[int, Layer]
     inspection: Inspection
     kept: Mapping[str, Indices]
+    rotated: Rotated
     notes: tuple[str, ...]
 
 
@@ -49,6 +51,7 @@ class LayerPair:
         before: the layer in the first model.
         after: the layer in the second model.
         kept: which of its filters are left; None where nothing says so.
+        turned: whether its outputs, and whether its inputs, are in different bases.
         ends: where its output is complete, in the first and the second model.
     """
 
@@ -56,6 +59,7 @@ class LayerPair:
     after: Layer
     kept: Indices | None
     ends: tuple[End, End]
+    turned: tuple[bool, bool] = (False, False)
 
 
 def view_model(
@@ -93,7 +97,7 @@ def view_model(
     except ModelError as error:
         kept = {}
         notes.append(f"{name}: {error}")
-    return View(Wiring(plain), layers, inspection, kept, tuple(notes))
+    return View(Wiring(plain), layers, inspection, kept, rotated_layers(model), tuple(notes))
 
 
 def pair_layers(a: View, b: View) -> tuple[list[LayerPair], Pairing]:
@@ -105,7 +109,8 @@ def pair_layers(a: View, b: View) -> tuple[list[LayerPair], Pairing]:
         after = b.layers.get(pairing.nodes.get(i, -1))
         if after is not None:
             ends = find_end(a.wiring, here, before), find_end(b.wiring, there, after)
-            found.append(LayerPair(before, after, _kept(a, before, b, after), ends))
+            kept, turned = _kept(a, before, b, after), _turned(a, before, b, after)
+            found.append(LayerPair(before, after, kept, ends, turned))
     return found, pairing
 
 
@@ -130,6 +135,15 @@ def layer_differences(a: View, b: View, pairs: Sequence[LayerPair]) -> list[Laye
     return result + [LayerDifference(None, x) for n, x in second.items() if n not in taken]
 
 
+def _turned(a: View, before: Layer, b: View, after: Layer) -> tuple[bool, bool]:
+    # One that was rotated with both differs from neither; who rotates twice leaves no trace.
+    outputs, inputs = (
+        (before.name in mine) != (after.name in theirs)
+        for mine, theirs in zip(a.rotated, b.rotated, strict=True)
+    )
+    return outputs, inputs
+
+
 def _kept(a: View, before: Layer, b: View, after: Layer) -> Indices | None:
     """Positions among the filters of `before` of those that `after` has left."""
     mine = b.kept.get(after.name, b.kept.get(before.name))
@@ -145,7 +159,7 @@ def _kept(a: View, before: Layer, b: View, after: Layer) -> Indices | None:
 
 def _weights(a: View, b: View, pair: LayerPair) -> tuple[float | None, float | None]:
     """(largest difference, SNR) of the filters that are left, None where they do not compare."""
-    if pair.kept is None or pair.ends[0].scaled != pair.ends[1].scaled:
+    if any(pair.turned) or pair.kept is None or pair.ends[0].scaled != pair.ends[1].scaled:
         return None, None  # a normalization that was folded is in the weights of one model
     try:
         before = _rows(a, pair.before)

@@ -62,7 +62,9 @@ def layer_signals(
     sums = {pair.before.name: _Sum() for pair in pairs}
     open_pairs = []
     for pair in pairs:
-        if pair.kept is None:
+        if pair.turned[0]:
+            sums[pair.before.name].reason = "its channels are in another basis (rotate)"
+        elif pair.kept is None:
             sums[pair.before.name].reason = "nothing says which filters are left"
         else:
             open_pairs.append(pair)

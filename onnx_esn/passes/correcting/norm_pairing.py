@@ -21,9 +21,11 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.index_runs import unpacked
 from onnx_esn.graph.norms.points import NormPoint, find_norm_points
+from onnx_esn.graph.rewrite.rotated import in_other_basis
 from onnx_esn.passes.base import Skipped
 
 KEPT_KEY = "onnx_esn.kept"
+OTHER_BASIS = "its channels are in another basis than the reference's (rotate)"
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 # Scale and shift of a BatchNormalization are "the same" when they differ by less: float16 rounds.
@@ -76,6 +78,7 @@ def pair_points(
     folded = {p.behind: p for p in theirs.values() if p.behind}
     records = kept_channels(model), kept_channels(reference)
     own, other = Constants(model), Constants(reference)
+    turned = in_other_basis(model, reference)
     pairs: dict[str, Pair] = {}
     skipped: list[Skipped] = []
     for point in points:
@@ -84,6 +87,8 @@ def pair_points(
             match = folded.get(point.name, match)
         if match is None:
             reason = "the reference has no layer of this name"
+        elif turned & {point.name, match.name}:
+            reason = OTHER_BASIS
         elif point.layer is None and match.layer is not None:
             reason = "the reference has a layer of this name, but no BatchNormalization"
         else:

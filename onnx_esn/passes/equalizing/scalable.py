@@ -79,7 +79,7 @@ def find_scalable(
         if key not in refused:
             layer = layers.get(claim.node)
             if layer is not None and layer.slot == claim.slot:
-                refused[key] = _refused_weight(model, constants, users, layer)
+                refused[key] = refused_weight(model, constants, users, layer)
             else:
                 refused[key] = _refused_parameter(constants, claim.tensor)
         if refused[key]:
@@ -98,7 +98,7 @@ def _refused_parameter(constants: Constants, name: str) -> str:
     return ""
 
 
-def _refused_weight(
+def refused_weight(
     model: onnx.ModelProto,
     constants: Constants,
     users: Mapping[str, Sequence[int]],

@@ -25,10 +25,11 @@ from onnx_esn.calibration.staged import Span, run_in_stages
 from onnx_esn.errors import VerificationError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.layers import Layer
+from onnx_esn.graph.rewrite.rotated import in_other_basis
 from onnx_esn.numerics.cross_moments import CrossMoments, cross_moments, no_moments
 from onnx_esn.outside import any_outside
 from onnx_esn.passes.base import Skipped
-from onnx_esn.passes.correcting.norm_pairing import kept_channels
+from onnx_esn.passes.correcting.norm_pairing import OTHER_BASIS, kept_channels
 from onnx_esn.passes.layerwise.following import find_plain_layers, follow, reached_tensors
 from onnx_esn.passes.layerwise.observation import observe
 from onnx_esn.passes.layerwise.sampling import NOWHERE, Taken
@@ -120,11 +121,16 @@ class _Walk:
         """By layer, which of the reference's filters it has left; layers without are dropped."""
         twins = {x.name: x for x in find_plain_layers(self.reference)}
         mine, theirs = kept_channels(self.model), kept_channels(self.reference)
+        turned = in_other_basis(self.model, self.reference)
         found = {}
         for name in list(self.layers):
             layer, twin = self.layers[name].layer, twins.get(name)
             if twin is None or twin.op != layer.op or twin.kernel != layer.kernel:
                 self.skipped.append(Skipped(name, "the reference has no such layer"))
+                del self.layers[name]
+                continue
+            if name in turned:
+                self.skipped.append(Skipped(name, OTHER_BASIS))
                 del self.layers[name]
                 continue
             kept = _positions(layer, twin, mine.get(name), theirs.get(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import onnx
 
 from onnx_esn.budgets import Target, parse_target
 from onnx_esn.calibration import CalibrationSet
-from onnx_esn.errors import OptionError
+from onnx_esn.errors import ModelError, OptionError
 from onnx_esn.numerics.midrise import MAX_BITS
 from onnx_esn.numerics.quantizers import MID_RISE
 from onnx_esn.passes.activations.quantizing import QuantizeActivations
@@ -26,9 +27,11 @@ from onnx_esn.passes.learning.quantized_weights import LearnQuantization
 from onnx_esn.passes.pruning.zero_filters import RemoveZeroFilters
 from onnx_esn.passes.quantizing.compensation import Compensate
 from onnx_esn.passes.quantizing.quantization import Quantize, quantization_details
+from onnx_esn.passes.rotating.rotation import Rotate, rotation
 from onnx_esn.plans import QuantizationPlan
 from onnx_esn.plans.bit_policy import BitPolicy
 
+log = logging.getLogger(__name__)
 Stage = tuple[str, PassResult]
 
 
@@ -56,6 +59,8 @@ class CompensatedQuantization:
         learn: how to learn codes, steps and biases from there (`LearnQuantization`); None: not.
         teacher: the model whose outputs are then wanted; None: the reference.
         activations: how the activations will be quantized, where their ranges are to be learned.
+        rotate: whether linear tensors are brought into another basis first (`Rotate`), where the
+            reference is the input model: layers of a pruned one have no counterpart then.
     """
 
     images: CalibrationSet
@@ -77,6 +82,7 @@ class CompensatedQuantization:
     learn: LearnOptions | None = None
     teacher: onnx.ModelProto | None = None
     activations: QuantizeActivations | None = None
+    rotate: bool = True
 
     def __post_init__(self) -> None:
         if self.bits is None and self.target_cost is None and self.policy is None:
@@ -96,7 +102,10 @@ class CompensatedQuantization:
         by_name = dict(stages)
         skipped = tuple(dict.fromkeys(s for _, result in stages for s in result.skipped))
         last, quantized = stages[-1][1].model, by_name["quantize"]
-        return PassResult(last, last != model, skipped, quantized.plan, quantized.details)
+        details = {**quantized.details}
+        if "rotate" in by_name:
+            details |= by_name["rotate"].details
+        return PassResult(last, last != model, skipped, quantized.plan, details)
 
     def stages(self, model: onnx.ModelProto) -> list[Stage]:
         """Prune (where that is part of it), quantize, and what that makes necessary.
@@ -108,6 +117,8 @@ class CompensatedQuantization:
             BudgetError: the budget is below the smallest cost that can be reached.
             OnnxEsnError: an option or the images do not fit, or the model does not run.
         """
+        if self.rotate and all(x is None or x is model for x in (self.reference, self.teacher)):
+            return self._rotated(model)
         if self.learn is not None:
             return self._learned(model, self.learn)
         reference = self.reference or model
@@ -116,6 +127,30 @@ class CompensatedQuantization:
         else:
             stages = self._to_budget(model, reference)
         return stages + self._consequences(stages[-1][1], reference)
+
+    def _rotated(self, model: onnx.ModelProto) -> list[Stage]:
+        turn = Rotate(only=self.only, exclude=self.exclude, input_shape=self.input_shape)
+        plain = replace(self, rotate=False)
+        try:
+            rotated = turn(model)
+        except ModelError as error:  # what can do without its sizes shall
+            log.info("not rotated: %s", error)
+            return plain.stages(model)
+        if not rotated.modified:
+            return plain.stages(model)
+        if self.walk.known is not None:
+            self.walk.known.is_of(rotated.model)
+        towards = None if self.teacher is None else rotated.model
+        plain = replace(
+            plain, reference=rotated.model, teacher=towards, cost_of=self.cost_of or model
+        )
+        noted = rotation(turn, rotated)
+        stages: list[Stage] = [("rotate", rotated)]
+        for name, result in plain.stages(rotated.model):
+            if isinstance(result.plan, QuantizationPlan):
+                result = replace(result, plan=replace(result.plan, rotation=noted))
+            stages.append((name, result))
+        return stages
 
     def _consequences(self, quantized: PassResult, reference: onnx.ModelProto) -> list[Stage]:
         """What a quantization makes necessary."""
