@@ -98,14 +98,13 @@ def quantize(
     source = opened_plain(model)
     opening = open_weights(source, requantize=requantize, only=only, exclude=exclude, plan=plan)
     loaded = opening.model
+    shapes = named_shapes(loaded, input_shape)
     turned = PassResult(loaded, False)
     if plan is not None and plan.rotation is not None:
         noted = plan.rotation
-        shape = named_shapes(loaded, input_shape)
-        turned = Rotate(seed=noted.seed, layers=noted.layers, input_shape=shape)(loaded)
+        turned = Rotate(seed=noted.seed, layers=noted.layers, input_shape=shapes)(loaded)
         loaded = turned.model
     dataset = open_images(loaded, images, recipe)
-    shapes = named_shapes(loaded, input_shape)
     walk = WalkOptions(batch_size=batch_size, threads=threads, progress=progress)
     setting = Setting(dataset, shapes, tuple(only), tuple(exclude), walk)
     towards = loaded if reference is None else opened_plain(reference, outside=True)

@@ -51,8 +51,8 @@ class LayerPair:
         before: the layer in the first model.
         after: the layer in the second model.
         kept: which of its filters are left; None where nothing says so.
-        turned: whether its outputs, and whether its inputs, are in different bases.
         ends: where its output is complete, in the first and the second model.
+        turned: whether its outputs, and whether its inputs, are in different bases.
     """
 
     before: Layer
@@ -136,7 +136,7 @@ def layer_differences(a: View, b: View, pairs: Sequence[LayerPair]) -> list[Laye
 
 
 def _turned(a: View, before: Layer, b: View, after: Layer) -> tuple[bool, bool]:
-    # One that was rotated with both differs from neither; who rotates twice leaves no trace.
+    """`LayerPair.turned`; two rotations of one layer are not told apart."""
     outputs, inputs = (
         (before.name in mine) != (after.name in theirs)
         for mine, theirs in zip(a.rotated, b.rotated, strict=True)

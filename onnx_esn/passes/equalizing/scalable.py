@@ -18,7 +18,7 @@ from onnx_esn.graph.node_names import unique_names
 from onnx_esn.graph.number_formats import EPSILON
 from onnx_esn.graph.readers import readers
 from onnx_esn.graph.two_sizes import two_sizes
-from onnx_esn.graph.weights import path_outputs, read_weight
+from onnx_esn.graph.weights import StoredWeight, path_outputs, read_weight
 
 _MOVES = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast")
 
@@ -79,7 +79,8 @@ def find_scalable(
         if key not in refused:
             layer = layers.get(claim.node)
             if layer is not None and layer.slot == claim.slot:
-                refused[key] = refused_weight(model, constants, users, layer)
+                weight = read_weight(layer, constants)
+                refused[key] = refused_weight(model, constants, users, layer, weight)
             else:
                 refused[key] = _refused_parameter(constants, claim.tensor)
         if refused[key]:
@@ -103,9 +104,9 @@ def refused_weight(
     constants: Constants,
     users: Mapping[str, Sequence[int]],
     layer: Layer,
+    weight: StoredWeight,
 ) -> str:
     """Why the weight of a layer cannot have other values, or ""."""
-    weight = read_weight(layer, constants)
     if weight.locked:
         return f"{layer.name}: {weight.locked}"
     if weight.read_type not in EPSILON or not np.isfinite(weight.W).all():

@@ -17,7 +17,7 @@ from onnx_esn.graph.number_formats import round_to, to_bytes
 from onnx_esn.graph.rewrite.rotated import record_rotated
 from onnx_esn.graph.stored import add_initializer
 from onnx_esn.graph.unread import drop_unread, reads
-from onnx_esn.graph.weights import read_weight
+from onnx_esn.graph.weights import StoredWeight, read_weight
 from onnx_esn.numerics.midrise import Floats
 from onnx_esn.passes.base import copied
 from onnx_esn.passes.rotating.streams import Maker, Stream
@@ -31,10 +31,11 @@ class Basis:
     inverse: Floats
 
 
-def folded(maker: Maker, constants: Constants) -> tuple[Floats, Floats | None]:
+def folded(
+    maker: Maker, weight: StoredWeight, constants: Constants
+) -> tuple[Floats, Floats | None]:
     """Weights (M, K) and bias (M,) of a layer with the BatchNormalization behind it in them."""
-    layer, norm = maker.layer, maker.norm
-    W = read_weight(layer, constants).W
+    layer, norm, W = maker.layer, maker.norm, weight.W
     bias: Floats | None = None
     if layer.bias:
         value = constants.value(layer.bias).astype(np.float64).reshape(-1)
@@ -72,7 +73,8 @@ def in_new_bases(
     biases: dict[int, Floats] = {}
     for index, layer in sorted(layers.items()):
         maker, basis = made.get(index, (Maker(layer, None, None), None))
-        W, bias = folded(maker, constants)
+        weight = read_weight(layer, constants)
+        W, bias = folded(maker, weight, constants)
         if index in read:
             taps = by_channel(layer, W).transpose(0, 2, 1) @ read[index].inverse
             W = np.ascontiguousarray(taps.transpose(0, 2, 1)).reshape(W.shape)
@@ -80,7 +82,6 @@ def in_new_bases(
             W = basis.M @ W
             if bias is not None:
                 biases[index] = basis.M @ bias
-        weight = read_weight(layer, constants)
         writer.write([layer], weight, round_to(W, weight.type))
     for index, bias in biases.items():
         _set_bias(result, names, layers[index], bias, constants)

@@ -98,7 +98,7 @@ def _grams(stream: Stream, constants: Constants) -> tuple[Floats, Floats] | None
     """
     P, C = np.zeros((stream.width,) * 2), np.zeros((stream.width,) * 2)
     for maker in stream.makers:
-        V, _ = folded(maker, constants)
+        V, _ = folded(maker, read_weight(maker.layer, constants), constants)
         if not _moderate(V):
             return None
         P += V @ V.T

@@ -83,16 +83,12 @@ class _Finder:
         self.model, self.constants = model, constants
         self.graph = Graph(constants, two_sizes(model, constants, shapes))
         self.places = read_places(model)
-        users = {name: [i for i, _ in found] for name, found in self.places.items()}
+        self.users = users = {k: [i for i, _ in found] for k, found in self.places.items()}
         self.layers: dict[int, Layer] = {}
         self.makers: dict[str, Maker] = {}
         for layer in find_layers(model, constants, self.graph.facts[0]):
             node = model.graph.node[layer.index]
             if layer.name in kept or not _mixes(layer, node, self.graph):
-                continue
-            if refused_weight(model, constants, users, layer):
-                continue
-            if read_weight(layer, constants).type not in _TYPES:
                 continue
             self.layers[layer.index] = layer
             if layer.bias and layer.bias not in constants:
@@ -155,9 +151,16 @@ class _Finder:
                 if layer is None or slot != 1 - layer.slot:
                     return None
                 readers[index] = layer
-        if not readers:
+        layers = [*(maker.layer for maker in makers), *readers.values()]
+        if not readers or any(self._stays(layer) for layer in layers):
             return None
         return Stream(width, tuple(tensors), tuple(makers), tuple(readers.values()), tuple(added))
+
+    def _stays(self, layer: Layer) -> bool:
+        """Whether its weights cannot change, or rounding them would show."""
+        weight = read_weight(layer, self.constants)
+        refused = refused_weight(self.model, self.constants, self.users, layer, weight)
+        return bool(refused) or weight.type not in _TYPES
 
     def _passes(self, index: int, name: str) -> bool:
         found: Join | None = self.joins.get(index)
