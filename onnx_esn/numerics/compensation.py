@@ -11,7 +11,9 @@ A filter w (d,) whose inputs have second moments H (d, d) makes the squared outp
 3. *Step refit*: for codes c the best step is Δ = wᵀHc / cᵀHc.
 
 Step 1 is done for several Δ around the one of least ‖w − ŵ‖², and the best goes on to 2 and 3; or
-plain rounding does, where that is better, so that the result never is worse than it.
+plain rounding does, where that is better, so that the result never is worse than it. With the Δ
+found so far, step 1 is done again on several paths at once (`survivors`), then 2 and 3; the better
+result stays.
 
 Sources: Frantar et al. (2023), "GPTQ", for 1 (Babai's nearest plane, in the words of lattices);
 Zhang et al. (2024), "COMQ", for 2 and 3.
@@ -28,12 +30,20 @@ import numpy.typing as npt
 from onnx_esn.numerics.midrise import Floats
 from onnx_esn.numerics.positive_definite import inverse_factor
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
+from onnx_esn.numerics.survivors import surviving_codes
 
 # Of the mean of H's diagonal, added to it: singular moments still leave one best rounding.
 DAMPING = 1e-3
 # Steps that are tried, relative to the one of least ‖w − ŵ‖².
 FACTORS = tuple(float(f) for f in np.geomspace(0.6, 1.45, 12))
 SWEEPS = 4
+# Paths of the second sequential rounding.
+SURVIVORS = 16
+# Steps that it tries, relative to the one found before; the last of these alone in layers of so
+# many inputs that each attempt takes seconds.
+NEARBY = (0.96, 1.04, 1.0)
+MANY = 1024
+_AGAIN = 2  # sweeps after that
 _BLOCK = 64  # inputs between two products with matrices
 _AT_ONCE = 1 << 23  # weights
 
@@ -47,11 +57,14 @@ class Inputs:
     Attributes:
         H: their damped second moments (G, d, d), the loudest input first.
         unit: U (G, d, d) of `H`, float32, each row divided by its diagonal.
+        weight: 1 / U_ii² (G, d), relative to the largest: what an error counts that those after it
+            have made good as far as they can.
         order: which input comes first (G, d).
     """
 
     H: Floats
     unit: Array
+    weight: Floats
     order: npt.NDArray[np.int64]
 
 
@@ -68,8 +81,10 @@ def inputs(H: npt.ArrayLike, damping: float = DAMPING) -> Inputs:
     g = np.arange(len(H))[:, None]
     H = H[g[:, :, None], order[:, :, None], order[:, None, :]]
     U = inverse_factor(H)
-    unit = np.ascontiguousarray(U / np.einsum("gii->gi", U)[:, :, None], np.float32)
-    return Inputs(H, unit, order)
+    diagonal = np.einsum("gii->gi", U).copy()
+    unit = np.ascontiguousarray(U / diagonal[:, :, None], np.float32)
+    weight = (diagonal.min(axis=1, initial=np.inf, keepdims=True) / diagonal) ** 2
+    return Inputs(H, unit, weight, order)
 
 
 def compensated_codes(
@@ -80,6 +95,7 @@ def compensated_codes(
     quantizer: Quantizer = MID_RISE,
     factors: tuple[float, ...] = FACTORS,
     sweeps: int = SWEEPS,
+    survivors: int = SURVIVORS,
 ) -> tuple[Floats, Floats]:
     """Return codes W_int (G, m, d) and steps Δ (G, m) of little error (w − ŵ)ᵀ H (w − ŵ).
 
@@ -90,6 +106,7 @@ def compensated_codes(
         quantizer: the grid.
         factors: steps to try, relative to the quantizer's own.
         sweeps: rounds of coordinate descent and refit.
+        survivors: paths of the second sequential rounding; 1: there is none.
 
     Raises:
         VerificationError: a weight is not finite.
@@ -101,13 +118,18 @@ def compensated_codes(
     top = np.where(step > 0, quantizer.top_code(b), 0.0)
     W = np.take_along_axis(W, x.order[:, None, :], axis=2)
     codes, delta = np.empty((G, m, d)), np.empty((G, m))
-    size = max(1, _AT_ONCE // (G * d * len(factors)))
+    nearby = () if survivors == 1 else NEARBY if d <= MANY else NEARBY[-1:]
+    size = max(1, _AT_ONCE // (G * d * max(len(factors), survivors)))
     for first in range(0, m, size):
         part = slice(first, first + size)
-        rounder = _Rounder(W[:, part], x.H, top[:, part], quantizer)
+        rounder = _Rounder(W[:, part], x, top[:, part], quantizer)
         plain = np.where(step > 0, step, 1.0)[:, part]
-        start = rounder.best_start(x.unit, plain, factors)
-        codes[:, part], delta[:, part] = rounder.descend(start, plain, sweeps)
+        found = rounder.descend(rounder.best_start(plain, factors), plain, sweeps)
+        tried = [found[1] * factor for factor in nearby]
+        for near in tried:
+            start = rounder.follow(near, survivors)
+            found = rounder.better(found, rounder.descend(start, near, min(sweeps, _AGAIN)))
+        codes[:, part], delta[:, part] = found
     back = np.argsort(x.order, axis=1, kind="stable")
     codes = np.take_along_axis(codes, back[:, None, :], axis=2)
     live = codes.any(axis=2)
@@ -117,12 +139,11 @@ def compensated_codes(
 class _Rounder:
     """Filters (G, k, d) of which codes are sought, with the moments of their inputs."""
 
-    def __init__(self, W: Floats, H: Floats, top: Floats, quantizer: Quantizer) -> None:
-        self.WH, self.top, self.quantizer = W @ H, top, quantizer
-        self.W = W
-        self.H32 = H.astype(np.float32)
+    def __init__(self, W: Floats, x: Inputs, top: Floats, quantizer: Quantizer) -> None:
+        self.W, self.WH, self.top, self.quantizer = W, W @ x.H, top, quantizer
+        self.x, self.H32 = x, x.H.astype(np.float32)
 
-    def best_start(self, U: Array, step: Floats, factors: tuple[float, ...]) -> Floats:
+    def best_start(self, step: Floats, factors: tuple[float, ...]) -> Floats:
         """Codes (G, k, d): of plain rounding, or of a sequential one at the best step tried."""
         G, k, d = self.W.shape
         F = len(factors)
@@ -130,7 +151,7 @@ class _Rounder:
         V = np.repeat(self.W, F, axis=1) / steps[..., None]
         V = np.ascontiguousarray(V.transpose(0, 2, 1), np.float32)
         top = np.repeat(self.top, F, axis=1).astype(np.float32)
-        C = self._sequential(V, U, top).transpose(0, 2, 1).reshape(G, k, F, d)
+        C = self._sequential(V, top).transpose(0, 2, 1).reshape(G, k, F, d)
         nearest = self.quantizer.round_codes(self.W / step[..., None], self.top[..., None])
         C = np.concatenate([nearest[:, :, None].astype(np.float32), C], axis=2)
         CH = (C.reshape(G, -1, d) @ self.H32).reshape(C.shape)
@@ -150,8 +171,28 @@ class _Rounder:
             delta = self._refit(C, delta)
         return C, delta
 
-    def _sequential(self, V: Array, U: Array, top: Array) -> Array:
-        """Round V (G, d, r), which is overwritten; U (G, d, d) has a unit diagonal."""
+    def follow(self, delta: Floats, survivors: int) -> Floats:
+        """Codes (G, k, d) of sequential rounding on several paths, at steps (G, k)."""
+        V = self.W / delta[..., None]
+        x = self.x
+        return surviving_codes(V, x.unit, x.weight, self.top, survivors, self.quantizer)
+
+    def better(
+        self, one: tuple[Floats, Floats], other: tuple[Floats, Floats]
+    ) -> tuple[Floats, Floats]:
+        """Of two results of `descend`, filter by filter the one of less error."""
+        take = self._gain(*other) > self._gain(*one)
+        return np.where(take[..., None], other[0], one[0]), np.where(take, other[1], one[1])
+
+    def _gain(self, C: Floats, delta: Floats) -> Floats:
+        """By how much the error (G, k) is below wᵀHw: 2 ŵᵀHw − ŵᵀHŵ."""
+        a = np.einsum("gkd,gkd->gk", self.WH, C)
+        q = np.einsum("gkd,gkd->gk", C.astype(np.float32) @ self.H32, C, dtype=np.float64)
+        return np.asarray(delta * (2.0 * a - delta * q))
+
+    def _sequential(self, V: Array, top: Array) -> Array:
+        """Round V (G, d, r), which is overwritten."""
+        U = self.x.unit
         d = V.shape[1]
         C = np.empty_like(V)
         for s in range(0, d, _BLOCK):

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from onnx_esn.numerics.compensation import DAMPING, FACTORS, compensated_codes, inputs
+from onnx_esn.numerics.compensation import DAMPING, FACTORS, MANY, compensated_codes, inputs
 from onnx_esn.numerics.cross_moments import CrossMoments, quadratic, refit
 from onnx_esn.numerics.midrise import Floats
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
 
 DAMPINGS = (DAMPING, 1e-2, 1e-1, 1.0)
-# Of layers with so many inputs, where each candidate takes seconds, fewer are tried, one way round.
-_MANY, _FEW = 1024, (1e-2, 0.3)
+# Of layers with many inputs, where each candidate takes seconds, fewer are tried, one way round.
+_FEW = (1e-2, 0.3)
 _FILTERS = 32  # that are rounded for it
 _FACTORS = FACTORS[2:10:3]
 # Halves know less than all samples: a stronger one has to be better by more than this share.
@@ -49,14 +49,20 @@ def choose_damping(
     G, m, d = W0.shape
     some = _spread(G, _FILTERS), _spread(m, max(1, _FILTERS // G))
     b = np.broadcast_to(np.asarray(bits, np.int64), (G, m))[np.ix_(*some)]
-    candidates, ways = (DAMPINGS, 2) if d <= _MANY else (_FEW, 1)
+    candidates, ways = (DAMPINGS, 2) if d <= MANY else (_FEW, 1)
     errors = np.zeros(len(candidates))
     for fitted, judged in ((0, 1), (1, 0))[:ways]:
         target, H = _refitted(halves[fitted], W0, ridge, some)
         C, H_judged = halves[judged].C[np.ix_(*some)], halves[judged].H[some[0]]
         for i, damping in enumerate(candidates):
             codes, step = compensated_codes(
-                target, inputs(H, damping), b, quantizer=quantizer, factors=_FACTORS, sweeps=1
+                target,
+                inputs(H, damping),
+                b,
+                quantizer=quantizer,
+                factors=_FACTORS,
+                sweeps=1,
+                survivors=1,
             )
             V = codes * step[..., None]
             # E(y − Vx)², of which E y² is added below.

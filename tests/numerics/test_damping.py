@@ -51,7 +51,7 @@ def test_one_half_alone_cannot_judge() -> None:
 
 def test_layers_of_many_inputs_have_fewer_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     halves, W, _ = layer(n=20)
-    monkeypatch.setattr(damping, "_MANY", 50)
+    monkeypatch.setattr(damping, "MANY", 50)
     tried: list[float] = []
 
     def spied(H: Floats, share: float) -> object:

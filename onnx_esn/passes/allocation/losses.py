@@ -199,7 +199,7 @@ def bit_losses(moments: InputMoments, weight: float, quantizer: Quantizer = MID_
             loss[..., b] = loss[..., 0]
             continue
         codes, step = compensated_codes(
-            moments.W, H, b, quantizer=quantizer, factors=_FACTORS, sweeps=_SWEEPS
+            moments.W, H, b, quantizer=quantizer, factors=_FACTORS, sweeps=_SWEEPS, survivors=1
         )
         loss[..., b] = np.minimum(moments.errors(codes * step[..., None]), loss[..., b - 1])
     for b in range(_MEASURED + 1, MAX_BITS + 1):
