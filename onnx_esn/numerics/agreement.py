@@ -73,6 +73,25 @@ def divergence(refs: Mapping[str, npt.ArrayLike], cands: Mapping[str, npt.ArrayL
     Raises:
         VerificationError: an output is missing or of another shape, or a reference is not finite.
     """
+    return float(np.mean([max(term.mean(), 0.0) for term in _terms(refs, cands)]))
+
+
+def divergences(refs: Mapping[str, npt.ArrayLike], cands: Mapping[str, npt.ArrayLike]) -> Floats:
+    """Return what each sample (N,) has of `divergence`, which is the mean over them.
+
+    Where outputs are equal, rounding may leave it a little below 0.
+
+    Raises:
+        VerificationError: as there; outputs differ in how many samples they have.
+    """
+    terms = _terms(refs, cands)
+    if len({term.size for term in terms}) > 1:
+        raise VerificationError("outputs differ in how many samples they have")
+    return np.asarray(np.mean(terms, axis=0))
+
+
+def _terms(refs: Mapping[str, npt.ArrayLike], cands: Mapping[str, npt.ArrayLike]) -> list[Floats]:
+    """What each sample of each output diverges by; an output that is a number is one sample."""
     if not refs:
         raise VerificationError("there is no output to compare")
     terms = []
@@ -83,12 +102,13 @@ def divergence(refs: Mapping[str, npt.ArrayLike], cands: Mapping[str, npt.ArrayL
         if not np.isfinite(ref).all():
             raise VerificationError(f"the reference's output {name!r} is not finite")
         if not np.isfinite(cand).all():
-            terms.append(float("inf"))
+            terms.append(np.full(len(ref) if ref.ndim else 1, np.inf))
         elif is_classifier(ref):
-            terms.append(_tempered_kl(ref.reshape(ref.shape[:2]), cand.reshape(ref.shape[:2])))
+            shape = ref.shape[:2]
+            terms.append(_tempered_kl(ref.reshape(shape), cand.reshape(shape)))
         else:
-            terms.append(_normalized_error(ref, cand))
-    return float(np.mean(terms))
+            terms.append(_normalized_errors(ref, cand))
+    return terms
 
 
 def accuracy(outputs: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -135,20 +155,26 @@ def _divergence_kl(ref: Floats, cand: Floats) -> float:
     return max(float(kl.mean()), 0.0)
 
 
-def _tempered_kl(ref: Floats, cand: Floats) -> float:
-    """min over β of the mean KL(ref ‖ softmax(β·log q)); convex in β, the inverse temperature."""
+def _tempered_kl(ref: Floats, cand: Floats) -> Floats:
+    """KL(ref ‖ softmax(β·log q)) of each row (N,), at the β of the least mean.
+
+    That is convex in β, the inverse temperature.
+    """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
     log_p, log_q = _log_softmaxes(ref, cand)
     p = np.exp(log_p)
 
-    def kl(log_beta: float) -> float:
+    def kl(log_beta: float) -> Floats:
         q = log_softmax(np.exp(log_beta) * log_q, axis=1)
-        return float((p * (log_p - q)).sum(axis=1).mean())
+        return np.asarray((p * (log_p - q)).sum(axis=1))
 
-    best = minimize_scalar(kl, bounds=_LOG_BETA, method="bounded", options={"xatol": 1e-6})
-    return max(min(float(best.fun), kl(0.0)), 0.0)
+    def mean(log_beta: float) -> float:
+        return float(kl(log_beta).mean())
+
+    best = minimize_scalar(mean, bounds=_LOG_BETA, method="bounded", options={"xatol": 1e-6})
+    return kl(float(best.x) if best.fun < mean(0.0) else 0.0)
 
 
 def _log_softmaxes(ref: Floats, cand: Floats) -> tuple[Floats, Floats]:
@@ -169,6 +195,15 @@ def _normalized_error(ref: Floats, cand: Floats) -> float:
     if noise == 0:
         return 0.0
     return noise / signal if signal > 0 else float("inf")
+
+
+def _normalized_errors(ref: Floats, cand: Floats) -> Floats:
+    """What each sample (N,) has of `_normalized_error`, which is the mean over them."""
+    rows = ref.reshape(len(ref), -1) if ref.ndim else ref.reshape(1, 1)
+    noise = np.square(cand.reshape(rows.shape) - rows).sum(axis=1)
+    signal = np.square(rows).sum() / len(rows)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(noise > 0, noise / signal, 0.0)
 
 
 def _cosine(ref: Floats, cand: Floats) -> float:

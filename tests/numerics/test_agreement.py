@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from onnx_esn.errors import LabelsError, VerificationError
-from onnx_esn.numerics.agreement import accuracy, agreement, divergence
+from onnx_esn.numerics.agreement import accuracy, agreement, divergence, divergences
 
 rng = np.random.default_rng(0)
 REF = rng.standard_normal((50, 10)) * 3
@@ -85,6 +85,22 @@ def test_divergence_is_the_mean_over_outputs():
     x = rng.standard_normal((50, 2, 3, 3))
     both = divergence({"a": REF, "b": x}, {"b": x * 1.1, "a": CAND, "extra": x})
     assert both == pytest.approx((divergence({"a": REF}, {"a": CAND}) + 0.01) / 2)
+
+
+def test_what_single_samples_have_of_the_divergence():
+    rng = np.random.default_rng(0)
+    refs = {"scores": rng.normal(size=(6, 5)), "map": rng.normal(size=(6, 2, 3, 3))}
+    cands = {k: v + 0.1 * rng.normal(size=v.shape) for k, v in refs.items()}
+    each = divergences(refs, cands)
+    assert each.shape == (6,)
+    assert each.mean() == pytest.approx(divergence(refs, cands), rel=1e-12)
+    noise = np.square(cands["map"] - refs["map"]).sum(axis=(1, 2, 3))
+    signal = np.square(refs["map"]).sum() / 6
+    maps = {"map": refs["map"]}
+    np.testing.assert_allclose(divergences(maps, {"map": cands["map"]}), noise / signal)
+    assert np.isinf(divergences(maps, {"map": cands["map"] * np.nan})).all()
+    with pytest.raises(VerificationError, match="how many samples"):
+        divergences(refs | {"one": np.ones((1, 2))}, cands | {"one": np.ones((1, 2))})
 
 
 def test_divergence_is_the_least_kl_over_a_grid_of_temperatures():

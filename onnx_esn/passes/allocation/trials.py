@@ -39,8 +39,8 @@ Samples = npt.NDArray[np.intp]
 NO_PRUNING = math.inf
 JUDGED = 0.2  # share of the images that judges
 LEAST_TO_JUDGE = 10
-# Standard errors by which pruning has to be better; where they are unknown, a mean divergence over
-# n images is taken to be known to about 2/√n of itself.
+# Standard errors by which images typically have to diverge less with pruning; where nothing tells,
+# a mean divergence over n images is taken to be known to about 2/√n of itself.
 ERRORS, DOUBT = 1.0, 2.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,38 +14,43 @@ import onnx
 
 from onnx_esn.calibration import CalibrationSet, Session, collect_outputs, input_specs
 from onnx_esn.errors import InferenceError, OptionError
-from onnx_esn.numerics.agreement import divergence
+from onnx_esn.numerics.agreement import divergence, divergences
+from onnx_esn.numerics.midrise import Floats
 
 log = logging.getLogger(__name__)
 Outputs = Mapping[str, npt.NDArray[Any]]
-_GROUPS = 16
+# Of the mean divergence: a sample that diverges less is taken to diverge by that.
+_LEAST = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Judged:
     """A divergence from the reference.
 
     Attributes:
-        value: on all images.
-        without: on all but a group of them, for each of up to 16 groups; empty where outputs do not
-            follow the images.
+        value: the mean over all images.
+        each: of each image (N,); None where outputs do not follow the images.
     """
 
     value: float
-    without: tuple[float, ...] = field(default=())
+    each: Floats | None = None
 
     def less_than(self, other: Judged) -> float | None:
-        """By how many standard errors it is less, on the same images; None where nothing tells.
+        """By how many standard errors images typically diverge less, of the same images.
 
-        The error of the difference is that of the grouped jackknife (Quenouille, 1956).
+        Divergences of single images differ by orders of magnitude, and few of them make up a mean.
+        How they change from one model to another is a factor; so their logarithms are compared,
+        image by image. None where nothing tells.
         """
-        g = len(self.without)
-        if g < 2 or g != len(other.without) or not math.isfinite(self.value + other.value):
+        if self.each is None or other.each is None or len(self.each) < 2:
             return None
-        apart = np.asarray(other.without) - np.asarray(self.without)
-        error = math.sqrt((g - 1) / g * float(np.square(apart - apart.mean()).sum()))
-        gain = other.value - self.value
-        return gain / error if error > 0 else math.copysign(math.inf, gain) if gain else 0.0
+        pair = np.stack([self.each, other.each])
+        if not np.isfinite(pair).all():
+            return None
+        least = max(_LEAST * float(pair.mean()), np.finfo(float).tiny)
+        gain = np.diff(np.log(np.maximum(pair, least)), axis=0)[0]
+        mean, error = float(gain.mean()), float(gain.std(ddof=1)) / math.sqrt(gain.size)
+        return mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
 
 
 def output_divergences(
@@ -57,9 +62,7 @@ def output_divergences(
     threads: int | None = None,
 ) -> list[float]:
     """The values that `judge_outputs` finds; see there."""
-    found = judge_outputs(
-        reference, models, images, batch_size=batch_size, threads=threads, groups=0
-    )
+    found = judge_outputs(reference, models, images, batch_size=batch_size, threads=threads)
     return [x.value for x in found]
 
 
@@ -70,7 +73,6 @@ def judge_outputs(
     *,
     batch_size: int = 64,
     threads: int | None = None,
-    groups: int = _GROUPS,
 ) -> list[Judged]:
     """`numerics.agreement.divergence` of each model; infinite where one fails or gives NaN.
 
@@ -102,22 +104,8 @@ def judge_outputs(
             continue
         if set(names) != set(wanted):
             outputs = dict(zip(wanted, (outputs[name] for name in names), strict=True))
-        value = divergence(wanted, outputs)
-        result.append(Judged(value, _without(wanted, outputs, len(images), groups)))
+        follow = all(x.ndim > 0 and len(x) == len(images) for x in wanted.values())
+        each = divergences(wanted, outputs) if follow else None
+        value = divergence(wanted, outputs) if each is None else max(float(each.mean()), 0.0)
+        result.append(Judged(value, each))
     return result
-
-
-def _without(wanted: Outputs, outputs: Outputs, n: int, groups: int) -> tuple[float, ...]:
-    """The divergence without each group of samples: every g-th of them."""
-    g = min(groups, n)
-    if g < 2 or any(x.ndim == 0 or len(x) != n for x in (*wanted.values(), *outputs.values())):
-        return ()
-    found = []
-    for i in range(g):
-        rest = np.arange(n) % g != i
-        found.append(
-            divergence(
-                {k: x[rest] for k, x in wanted.items()}, {k: x[rest] for k, x in outputs.items()}
-            )
-        )
-    return tuple(found)

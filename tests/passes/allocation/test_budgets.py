@@ -204,16 +204,18 @@ def test_pruning_must_win_by_more_than_chance():
 
     trials = [Trial(math.inf, None, done, 1.0), Trial(1.0, done, done, 1.0)]
 
-    def favoured(pruned, whole, images, apart=None):
-        """`apart`: the differences without each of eight groups, around the mean one."""
-        without = [[], []] if apart is None else [[whole] * 8, list(pruned - np.asarray(apart))]
-        judged = [Judged(whole, tuple(without[0])), Judged(pruned, tuple(without[1]))]
+    def favoured(pruned, whole, images, spread=None):
+        """`spread`: of the logarithms of eight images, around the mean factor."""
+        judged = [Judged(whole), Judged(pruned)]
+        if spread is not None:
+            each = np.full(8, whole)
+            judged = [Judged(whole, each), Judged(pruned, pruned * np.exp(spread))]
         return _favoured(trials, judged, images)
 
-    # On the same images, by the spread of the differences.
+    # On the same images, by the spread of their factors; 0.16 in logarithms here.
     alternating = np.tile([1, -1], 4)
-    assert favoured(0.85, 1.0, 82, 0.01 * alternating) == 1
-    assert favoured(0.85, 1.0, 82, 0.1 * alternating) == 0
+    assert favoured(0.85, 1.0, 82, 0.3 * alternating) == 1
+    assert favoured(0.85, 1.0, 82, 0.6 * alternating) == 0
     assert favoured(0.85, 1.0, 82, 0.0 * alternating) == 1
     assert favoured(1.0, 1.0, 82, 0.0 * alternating) == 0
     assert favoured(1.1, 1.0, 82, 0.0 * alternating) == 0

@@ -30,20 +30,50 @@ def rows(n: int) -> np.ndarray:
     return np.random.default_rng(3).normal(size=(n, 5)).astype(np.float32)
 
 
-def test_the_error_is_that_of_the_mean() -> None:
-    """Of means the jackknife of single samples is the standard error itself."""
+def judged(each: np.ndarray) -> Judged:
+    return Judged(float(each.mean()), each)
+
+
+def test_logarithms_are_compared_image_by_image() -> None:
     rng = np.random.default_rng(0)
-    a, b = rng.normal(size=16), rng.normal(size=16)
-
-    def judged(x: np.ndarray) -> Judged:
-        return Judged(float(x.mean()), tuple((x.sum() - x) / 15))
-
-    error = (b - a).std(ddof=1) / 4
-    assert judged(a).less_than(judged(b)) == pytest.approx((b - a).mean() / error)
+    a, b = np.exp(rng.normal(size=(2, 16)))
+    gain = np.log(b / a)
+    z = gain.mean() / (gain.std(ddof=1) / 4)
+    assert judged(a).less_than(judged(b)) == pytest.approx(z)
+    assert judged(1e-7 * a).less_than(judged(1e-7 * b)) == pytest.approx(z)
     assert judged(a).less_than(judged(a)) == 0.0
-    assert Judged(0.1).less_than(judged(b)) is None
-    assert Judged(math.inf, (1.0, 2.0)).less_than(Judged(1.0, (1.0, 2.0))) is None
-    assert Judged(0.5, (0.5, 0.5)).less_than(Judged(1.0, (1.0, 1.0))) == math.inf
+    twice = judged(np.ones(4)).less_than(judged(np.full(4, 2.0)))
+    assert twice == math.inf
+
+
+def test_what_tells_nothing() -> None:
+    some = judged(np.array([1.0, 2.0]))
+    assert Judged(0.1).less_than(some) is None
+    assert some.less_than(Judged(0.1)) is None
+    assert judged(np.array([1.0, math.inf])).less_than(some) is None
+    assert judged(np.array([1.0])).less_than(judged(np.array([2.0]))) is None
+    silent = judged(np.zeros(5))
+    assert silent.less_than(silent) == 0.0
+
+
+def test_one_image_that_is_exact_does_not_decide() -> None:
+    """Its logarithm is minus infinity."""
+    one = np.array([0.0, 2.0, 2.2, 1.9, 2.1])
+    other = np.array([1e-9, 1.0, 1.0, 1.0, 1.0])
+    z = judged(one).less_than(judged(other))
+    assert z is not None
+    assert z < -1
+
+
+def test_one_image_does_not_hide_what_all_others_say() -> None:
+    rng = np.random.default_rng(1)
+    worse = np.exp(2 * rng.normal(size=40))
+    better = 0.6 * worse * np.exp(0.5 * rng.normal(size=40))
+    better[0] = worse[0] + worse.sum()  # so that its mean is larger
+    assert better.mean() > worse.mean()
+    z = judged(better).less_than(judged(worse))
+    assert z is not None
+    assert z > 2
 
 
 def test_models_are_judged_on_the_same_images() -> None:
@@ -51,7 +81,11 @@ def test_models_are_judged_on_the_same_images() -> None:
     images = set_of(model, rows(40))
     near, far = classifier(1, 0.05), classifier(2, 0.5)
     first, second = judge_outputs(model, [near, far], images)
-    assert len(first.without) == len(second.without) == 16
+    assert first.each is not None
+    assert first.each.shape == (40,)
+    for i in (0, 17):
+        one = images.subset([i])
+        assert judge_outputs(model, [model], one)[0].each == pytest.approx([0.0])
     assert output_divergences(model, [near, far], images) == [first.value, second.value]
     z = first.less_than(second)
     assert z is not None
@@ -66,4 +100,4 @@ def test_outputs_that_do_not_follow_the_images_tell_no_error() -> None:
     model = net.model(y)
     images = set_of(model, np.ones((6, 3, 4, 4), np.float32))
     (found,) = judge_outputs(model, [model], images, batch_size=6)
-    assert found.without == ()
+    assert found.each is None
