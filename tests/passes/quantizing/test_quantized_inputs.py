@@ -98,7 +98,12 @@ def sizes(model):
 def quantized(model, tmp_path, quant_format=QuantFormat.QDQ, **options):
     source, target = tmp_path / "float.onnx", tmp_path / "quantized.onnx"
     onnx.save(model, source)  # a model in memory would come back without its weights
-    quantize_static(source, target, Random(model), quant_format=quant_format, **options)
+    try:
+        quantize_static(source, target, Random(model), quant_format=quant_format, **options)
+    except RuntimeError as error:
+        if "8-bit before packing" not in str(error):
+            raise
+        pytest.skip("onnxruntime 1.23's quantizer does not know the 4-bit arrays of onnx 1.23")
     return onnx.load(target)
 
 
