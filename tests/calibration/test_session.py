@@ -50,6 +50,16 @@ def test_internal_outputs_of_any_type():
     assert model.SerializeToString() == before
 
 
+def test_an_input_that_is_an_output_is_a_copy():
+    """onnxruntime 1.23 gives its memory back, which then belongs to nobody."""
+    session = Session(conv_model(), outputs=[conv_model().graph.input[0].name])
+    (declared,) = session.inputs
+    x = np.random.default_rng(0).normal(size=(2, *declared.shape[1:])).astype(np.float32)
+    found = session.run({declared.name: x})[declared.name]
+    np.testing.assert_array_equal(found, x)
+    assert not np.shares_memory(found, x)
+
+
 def test_only_what_an_early_tensor_needs_is_loaded():
     model = conv_model()
     model.graph.node[-1].op_type = "NoSuchOperator"
