@@ -191,10 +191,7 @@ def _log_probability(x: Floats) -> Floats:
 
 
 def _normalized_error(ref: Floats, cand: Floats) -> float:
-    signal, noise = float(np.square(ref).sum()), float(np.square(cand - ref).sum())
-    if noise == 0:
-        return 0.0
-    return noise / signal if signal > 0 else float("inf")
+    return float(_normalized_errors(ref, cand).mean())
 
 
 def _normalized_errors(ref: Floats, cand: Floats) -> Floats:

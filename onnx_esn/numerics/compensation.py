@@ -22,7 +22,7 @@ Zhang et al. (2024), "COMQ", for 2 and 3.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -125,15 +125,30 @@ def compensated_codes(
         rounder = _Rounder(W[:, part], x, top[:, part], quantizer)
         plain = np.where(step > 0, step, 1.0)[:, part]
         found = rounder.descend(rounder.best_start(plain, factors), plain, sweeps)
-        tried = [found[1] * factor for factor in nearby]
+        tried = [found.step * factor for factor in nearby]
         for near in tried:
             start = rounder.follow(near, survivors)
-            found = rounder.better(found, rounder.descend(start, near, min(sweeps, _AGAIN)))
-        codes[:, part], delta[:, part] = found
+            found = found.or_better(rounder.descend(start, near, min(sweeps, _AGAIN)))
+        codes[:, part], delta[:, part] = found.codes, found.step
     back = np.argsort(x.order, axis=1, kind="stable")
     codes = np.take_along_axis(codes, back[:, None, :], axis=2)
     live = codes.any(axis=2)
     return codes, np.where(live, delta, 0.0)
+
+
+class _Rounded(NamedTuple):
+    """Codes (G, k, d), steps (G, k), and by how much the error (G, k) is below wᵀHw."""
+
+    codes: Floats
+    step: Floats
+    gain: Floats
+
+    def or_better(self, other: _Rounded) -> _Rounded:
+        """Filter by filter the one of less error."""
+        take = other.gain > self.gain
+        codes = np.where(take[..., None], other.codes, self.codes)
+        step, gain = (np.where(take, y, x) for x, y in zip(self[1:], other[1:], strict=True))
+        return _Rounded(codes, step, gain)
 
 
 class _Rounder:
@@ -163,32 +178,19 @@ class _Rounder:
         turn = np.where(np.take_along_axis(a, best, axis=2) < 0, -1.0, 1.0)
         return np.take_along_axis(C, best[..., None], axis=2)[:, :, 0] * turn + 0.0  # no −0
 
-    def descend(self, C: Floats, step: Floats, sweeps: int) -> tuple[Floats, Floats]:
-        """Codes (G, k, d) and steps (G, k) after some rounds; `step` where none would help."""
-        delta = self._refit(C, step)
+    def descend(self, C: Floats, step: Floats, sweeps: int) -> _Rounded:
+        """Codes (G, k, d) after some rounds, at `step` (G, k) where no other would help."""
+        delta, gain = self._refit(C, step)
         for _ in range(sweeps):
             C = self._sweep(C, delta)
-            delta = self._refit(C, delta)
-        return C, delta
+            delta, gain = self._refit(C, delta)
+        return _Rounded(C, delta, gain)
 
     def follow(self, delta: Floats, survivors: int) -> Floats:
         """Codes (G, k, d) of sequential rounding on several paths, at steps (G, k)."""
         V = self.W / delta[..., None]
         x = self.x
         return surviving_codes(V, x.unit, x.weight, self.top, survivors, self.quantizer)
-
-    def better(
-        self, one: tuple[Floats, Floats], other: tuple[Floats, Floats]
-    ) -> tuple[Floats, Floats]:
-        """Of two results of `descend`, filter by filter the one of less error."""
-        take = self._gain(*other) > self._gain(*one)
-        return np.where(take[..., None], other[0], one[0]), np.where(take, other[1], one[1])
-
-    def _gain(self, C: Floats, delta: Floats) -> Floats:
-        """By how much the error (G, k) is below wᵀHw: 2 ŵᵀHw − ŵᵀHŵ."""
-        a = np.einsum("gkd,gkd->gk", self.WH, C)
-        q = np.einsum("gkd,gkd->gk", C.astype(np.float32) @ self.H32, C, dtype=np.float64)
-        return np.asarray(delta * (2.0 * a - delta * q))
 
     def _sequential(self, V: Array, top: Array) -> Array:
         """Round V (G, d, r), which is overwritten."""
@@ -227,13 +229,14 @@ class _Rounder:
             R += rest
         return np.asarray(T.transpose(0, 2, 1), np.float64)
 
-    def _refit(self, C: Floats, delta: Floats) -> Floats:
-        """Best steps (G, k) of codes; as they were where no step would help."""
+    def _refit(self, C: Floats, delta: Floats) -> tuple[Floats, Floats]:
+        """Best steps (G, k) of codes, as they were where no step would help; and their gains."""
         a = np.einsum("gkd,gkd->gk", self.WH, C)
         CH = C.astype(np.float32) @ self.H32
         q = np.einsum("gkd,gkd->gk", CH, C, dtype=np.float64)
         sound = (a > 0) & (q > 0)
-        return np.where(sound, a / np.where(sound, q, 1.0), delta)
+        delta = np.where(sound, a / np.where(sound, q, 1.0), delta)
+        return delta, delta * (2.0 * a - delta * q)
 
 
 def _damped(H: Floats, damping: float) -> Floats:

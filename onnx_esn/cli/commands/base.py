@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from onnx_esn.cli.output import guarded
+from onnx_esn.cli.output import Output, finish, guarded, open_model
 from onnx_esn.version import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,3 +48,14 @@ def command(example: str) -> Callable[[F], click.Command]:
         return cli.command(name=name, epilog=f"Example:  onnx-esn {example}")(guarded(function))
 
     return wrap
+
+
+def change(out: Output, verb: str, model: Path, output: Path, **given: Any) -> None:
+    """Run a verb that needs no more than the model, and write what it makes."""
+    from onnx_esn import verbs
+
+    with out.progress():
+        source = open_model(model, output)
+        result = getattr(verbs, verb)(source, **given)
+    del source  # as large as the file
+    finish(out, verb, result, model, output)

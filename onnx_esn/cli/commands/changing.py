@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from onnx_esn.cli import options
-from onnx_esn.cli.commands.base import command
+from onnx_esn.cli.commands.base import change, command
 from onnx_esn.cli.output import Output, finish, open_model
 
 
@@ -79,13 +79,7 @@ def recalibrate(out: Output, model: Path, output: Path, images: Path, **given: A
 @options.shape_option
 def equalize(out: Output, model: Path, output: Path, **given: Any) -> None:
     """Scale channels so that few bits fit more of their weights; same outputs."""
-    from onnx_esn import verbs
-
-    with out.progress():
-        source = open_model(model, output)
-        result = verbs.equalize(source, **given)
-    del source  # as large as the file
-    finish(out, "equalize", result, model, output)
+    change(out, "equalize", model, output, **given)
 
 
 @command("rotate model.onnx -o rotated.onnx")
@@ -96,10 +90,4 @@ def equalize(out: Output, model: Path, output: Path, **given: Any) -> None:
 @options.shape_option
 def rotate(out: Output, model: Path, output: Path, **given: Any) -> None:
     """Bring linear tensors into the basis that few bits suit; same outputs."""
-    from onnx_esn import verbs
-
-    with out.progress():
-        source = open_model(model, output)
-        result = verbs.rotate(source, **given)
-    del source  # as large as the file
-    finish(out, "rotate", result, model, output)
+    change(out, "rotate", model, output, **given)

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from onnx_esn.cli import options
-from onnx_esn.cli.commands.base import command
-from onnx_esn.cli.output import Output, finish, open_model
+from onnx_esn.cli.commands.base import change, command
+from onnx_esn.cli.output import Output, open_model
 
 
 @command("inspect model.onnx --input-shape 1,3,224,224")
@@ -43,10 +43,4 @@ def inspect(out: Output, model: Path, groups: bool, ratios_out: Path | None, **g
 @options.shape_option
 def annotate(out: Output, model: Path, output: Path, **given: Any) -> None:
     """Write each layer's cost into the model's metadata."""
-    from onnx_esn import verbs
-
-    with out.progress():
-        source = open_model(model, output)
-        result = verbs.annotate(source, **given)
-    del source  # as large as the file
-    finish(out, "annotate", result, model, output)
+    change(out, "annotate", model, output, **given)
