@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from onnx_esn.plans import encode_codes
+from tests.passes.pruning.test_pruning import dead
 from tests.test_cli import MODEL, fails, few, run  # noqa: F401
 
 
@@ -36,6 +39,18 @@ def test_mid_tread_to_a_budget(tmp_path: Path) -> None:
     details = json.loads(done.stdout)["stages"][0]["details"]
     totals = json.loads(run("inspect", out, "--json").stdout)["totals"]
     assert totals["esn_prime"] == details["cost_after"] <= details["target"]
+
+
+@pytest.mark.parametrize("absorbable", [True, False])
+def test_zero_filters_that_cannot_go_are_no_stage(tmp_path: Path, absorbable: bool) -> None:
+    """Behind a normalization over the image nobody knows what a constant becomes."""
+    onnx.save(dead(absorbable), tmp_path / "net.onnx")
+    np.save(tmp_path / "set.npy", np.random.default_rng(0).normal(size=(8, 3, 6, 6)).astype("f4"))
+    args = ["--images", tmp_path / "set.npy", "--bits", 4, "--method", "nearest", "--json"]
+    done = run("compress", tmp_path / "net.onnx", "-o", tmp_path / "q.onnx", *args)
+    document = json.loads(done.stdout)
+    assert document["stages"][0]["details"]["pruned_filters"] == 3
+    assert ("remove zero filters" in [s["stage"] for s in document["stages"]]) == absorbable
 
 
 def test_mid_rise_is_the_default(tmp_path: Path) -> None:

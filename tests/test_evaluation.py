@@ -5,11 +5,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from scipy.special import softmax
 
 from onnx_esn.calibration import open_set
 from onnx_esn.calibration.session import Session
 from onnx_esn.errors import ImageSetError, LabelsError, OptionError
 from onnx_esn.evaluation import evaluate
+from onnx_esn.evaluation.accumulation import AgreementSum
 from onnx_esn.evaluation.costs import file_bytes
 from onnx_esn.evaluation.matching import unique_names
 from onnx_esn.numerics.agreement import agreement
@@ -271,3 +273,33 @@ def test_wrong_arguments(images):
         evaluate([classifier(), classifier()], images, names=["a"])
     with pytest.raises(ImageSetError):
         evaluate([classifier()], images[:, :2])
+
+
+@pytest.mark.parametrize("kind", ["numbers", "classes"])
+def test_outputs_with_channels_add_up_over_batches(kind):
+    """Each channel by itself, and maps of classes place by place."""
+    rng = np.random.default_rng(0)
+    ref = rng.normal(size=(23, 5, 7)) * 10.0 ** -np.arange(5)[:, None]
+    cand = ref + rng.normal(size=ref.shape) * 1e-3
+    if kind == "classes":
+        ref, cand = (softmax(x, axis=1).astype(np.float32) for x in (ref, cand))
+    total = AgreementSum("y")
+    for at in range(0, 23, 4):
+        total.add(ref[at : at + 4], cand[at : at + 4])
+    found, expected = total.result().agreement, agreement(ref, cand)
+    assert (found.kl is None) == (found.top1 is None) == (kind == "numbers")
+    for name in ("top1", "cosine", "snr_db", "kl", "normalized_error", "samples"):
+        value = getattr(expected, name)
+        assert getattr(found, name) == (value if value is None else pytest.approx(value, rel=1e-9))
+
+
+def test_batches_may_differ_in_their_channels():
+    """Found boxes, say: (1, K, 6)."""
+    rng = np.random.default_rng(0)
+    total, signal, noise = AgreementSum("boxes"), 0.0, 0.0
+    for count in (2, 5, 3):
+        ref = rng.normal(size=(1, count, 6))
+        error = 0.1 * rng.normal(size=ref.shape)
+        total.add(ref, ref + error)
+        signal, noise = signal + np.square(ref).sum(), noise + np.square(error).sum()
+    assert total.result().agreement.normalized_error == pytest.approx(noise / signal)

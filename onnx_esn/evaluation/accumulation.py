@@ -10,11 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_esn.errors import VerificationError
-from onnx_esn.numerics.agreement import Agreement, agreement
+from onnx_esn.numerics.agreement import Agreement, agreement, are_labels, class_axis
+from onnx_esn.numerics.output_error import (
+    channel_axis,
+    channel_squares,
+    error_ratio,
+    noise_shares,
+)
 
 from .comparison import Accuracy, OutputAgreement
 
 Outputs = Mapping[str, npt.NDArray[Any]]
+Sums = npt.NDArray[np.float64]
 
 
 def is_classifier(output: npt.NDArray[Any]) -> bool:
@@ -31,7 +38,7 @@ class AgreementSum:
     """Agreement of one output, batch after batch.
 
     Equal to `agreement` over all samples at once, up to rounding: top-1, cosine and KL are means
-    over samples, and signal and noise are sums.
+    over samples, and signal and noise are sums, of each channel.
     """
 
     def __init__(self, output: str) -> None:
@@ -40,7 +47,9 @@ class AgreementSum:
         self._samples = 0
         self._top1: float | None = 0.0
         self._kl: float | None = 0.0
-        self._cosine = self._signal = self._noise = 0.0
+        self._cosine = 0.0
+        self._signal: Sums | None = None
+        self._noise: Sums = np.zeros(1)
 
     def add(self, reference: npt.NDArray[Any], candidate: npt.NDArray[Any]) -> None:
         """Take one batch; after outputs that do not compare, `result` only says so."""
@@ -56,21 +65,31 @@ class AgreementSum:
             return
         count = part.samples
         ref = reference.astype(np.float64)
-        self._signal += float(np.square(ref).sum())
-        self._noise += float(np.square(candidate - ref).sum())
+        numbers = class_axis(ref) is None and not are_labels(reference)
+        axis = channel_axis(ref.shape) if numbers else None
+        squares = channel_squares(ref, candidate.astype(np.float64), axis)
+        self._add_squares(*(x.sum(axis=0) for x in squares))
         self._cosine += part.cosine * count
         self._top1 = _add(self._top1, part.top1, count)
         self._kl = _add(self._kl, part.kl, count)
         self._samples += count
 
+    def _add_squares(self, signal: Sums, noise: Sums) -> None:
+        if self._signal is None:
+            self._signal, self._noise = signal, noise
+            return
+        if self._signal.size != signal.size:  # how many channels there are depends on the data
+            self._signal, self._noise, signal, noise = (
+                np.atleast_1d(x.sum()) for x in (self._signal, self._noise, signal, noise)
+            )
+        self._signal, self._noise = self._signal + signal, self._noise + noise
+
     def result(self) -> OutputAgreement:
         """The agreement over all batches so far."""
-        if self.reason or not self._samples:
+        if self.reason or self._signal is None:
             return OutputAgreement(self.output, None, self.reason or "no sample was compared")
         n = self._samples
-        error = self._noise / self._signal if self._signal else math.inf
-        if self._noise == 0:
-            error = 0.0
+        error = error_ratio(noise_shares(self._signal, self._noise))
         if error == 0:
             snr_db = math.inf
         else:

@@ -3,6 +3,11 @@
 A *classifier* output is (N, C) or (N, C, 1, …) with C ≥ 2. Its Kullback–Leibler divergence is taken
 between softmax(reference) and softmax(candidate); outputs whose rows already are probabilities are
 used as they are, and log-probabilities need no rule, as softmax leaves them unchanged.
+
+A *map of classes* has a distribution at each place: it is not negative and sums to 1 along its last
+axis or along that behind N, as behind the Softmax of a text recognizer. *Labels* are integers of 32
+or 64 bits, as behind an ArgMax, or booleans: they are equal or not. All other outputs are numbers,
+of which each channel counts alike (`output_error`).
 """
 
 from __future__ import annotations
@@ -15,6 +20,13 @@ import numpy.typing as npt
 
 from onnx_esn.errors import LabelsError, VerificationError
 from onnx_esn.numerics.midrise import Floats
+from onnx_esn.numerics.output_error import (
+    channel_axis,
+    channel_squares,
+    error_ratio,
+    noise_shares,
+    sample_errors,
+)
 
 _LOG_BETA = (-5.0, 5.0)
 _LEAST_PROBABILITY = 1e-12  # a softmax in float32 underflows to 0, whose logarithm is infinite
@@ -25,11 +37,13 @@ _SUM_TOLERANCE = 1e-3
 class Agreement:
     """Agreement of a candidate with a reference over N samples.
 
-    top1: share of samples with the same largest class (classifiers only, else None).
+    top1: share of samples (of places, in a map of classes) with the same largest class, or of equal
+        labels; None for numbers.
     cosine: mean over samples of the cosine between the outputs; 1 if both are zero, 0 if one is.
-    snr_db: 10·log10(Σref²/Σ(cand − ref)²); float("inf") where they are equal, −inf for a zero ref.
-    kl: mean KL(reference ‖ candidate) in nats (classifiers only, else None).
-    normalized_error: Σ(cand − ref)²/Σref²; 0 where equal, inf where only the reference is zero.
+    snr_db: −10·log10(normalized_error); float("inf") where they are equal, −inf for a zero ref.
+    kl: mean KL(reference ‖ candidate) in nats over samples, or places; only for classes.
+    normalized_error: noise over signal, each channel counting alike (`output_error`); of classes
+        and labels Σ(cand − ref)²/Σref². 0 where equal, inf where only the reference is zero.
     """
 
     top1: float | None
@@ -51,10 +65,15 @@ def agreement(reference: npt.ArrayLike, candidate: npt.ArrayLike) -> Agreement:
         if not np.isfinite(values).all():
             raise VerificationError(f"the outputs of the {name} are not finite (NaN or infinity)")
     top1 = kl = None
-    if is_classifier(ref):
-        a, b = ref.reshape(ref.shape[:2]), cand.reshape(ref.shape[:2])
+    axis, classes = channel_axis(ref.shape), class_axis(ref)
+    if are_labels(reference):
+        axis, top1 = None, float((ref == cand).mean())
+    elif classes is not None:
+        axis = None
+        a, b = _rows(ref, classes), _rows(cand, classes)
         top1, kl = float((a.argmax(axis=1) == b.argmax(axis=1)).mean()), _divergence_kl(a, b)
-    error = _normalized_error(ref, cand)
+    signal, noise = channel_squares(ref, cand, axis)
+    error = error_ratio(noise_shares(signal.sum(axis=0), noise.sum(axis=0)))
     with np.errstate(divide="ignore"):
         snr_db = float(-10.0 * np.log10(error))
     return Agreement(top1, _cosine(ref, cand), snr_db, kl, error, ref.shape[0])
@@ -64,7 +83,8 @@ def divergence(refs: Mapping[str, npt.ArrayLike], cands: Mapping[str, npt.ArrayL
     """Return one number for all outputs of a model, by which a change is accepted or refused.
 
     The mean over the outputs of `refs` of the KL divergence for classifiers, at the temperature of
-    the candidate that suits it best, and of the normalised squared error for others. A candidate
+    the candidate that suits it best, of the mean KL divergence over the places of a map of classes,
+    of the share of labels that differ, and of the normalised squared error for others. A candidate
     with NaN or infinity diverges infinitely.
 
     The temperature is free because it changes no decision, while plain KL favours a candidate that
@@ -103,11 +123,16 @@ def _terms(refs: Mapping[str, npt.ArrayLike], cands: Mapping[str, npt.ArrayLike]
             raise VerificationError(f"the reference's output {name!r} is not finite")
         if not np.isfinite(cand).all():
             terms.append(np.full(len(ref) if ref.ndim else 1, np.inf))
+        elif are_labels(output):
+            terms.append((ref != cand).reshape(len(ref), -1).mean(axis=1))
         elif is_classifier(ref):
             shape = ref.shape[:2]
             terms.append(_tempered_kl(ref.reshape(shape), cand.reshape(shape)))
+        elif (axis := class_axis(ref)) is not None:
+            places = _kl_divergences(_rows(ref, axis), _rows(cand, axis))
+            terms.append(np.asarray(places.reshape(len(ref), -1).mean(axis=1)))
         else:
-            terms.append(_normalized_errors(ref, cand))
+            terms.append(sample_errors(*channel_squares(ref, cand, channel_axis(ref.shape))))
     return terms
 
 
@@ -144,15 +169,40 @@ def is_classifier(x: npt.NDArray[np.generic]) -> bool:
     return x.ndim >= 2 and x.shape[1] >= 2 and all(n == 1 for n in x.shape[2:])
 
 
-def is_probability(x: Floats) -> bool:
-    """Whether the rows of x (N, C) are distributions."""
-    return bool((x >= 0).all() and np.allclose(x.sum(axis=1), 1.0, rtol=0, atol=_SUM_TOLERANCE))
+def are_labels(x: npt.ArrayLike) -> bool:
+    """Whether outputs are labels, by their type; small integers are pixels, say."""
+    return np.asarray(x).dtype in (np.int32, np.int64, np.bool_)
+
+
+def is_probability(x: Floats, axis: int = 1) -> bool:
+    """Whether x has distributions along an axis."""
+    return bool((x >= 0).all() and np.allclose(x.sum(axis=axis), 1.0, rtol=0, atol=_SUM_TOLERANCE))
+
+
+def class_axis(x: Floats) -> int | None:
+    """The axis of the classes of an output, of one row or of a map; None: it holds numbers."""
+    if is_classifier(x):
+        return 1
+    if x.ndim > 2 and x.size:
+        for axis in (x.ndim - 1, 1):
+            if x.shape[axis] >= 2 and is_probability(x, axis):
+                return axis
+    return None
+
+
+def _rows(x: Floats, axis: int) -> Floats:
+    """The classes (…, C) of each sample or place as rows."""
+    return np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
 
 
 def _divergence_kl(ref: Floats, cand: Floats) -> float:
+    return max(float(_kl_divergences(ref, cand).mean()), 0.0)
+
+
+def _kl_divergences(ref: Floats, cand: Floats) -> Floats:
+    """KL(ref ‖ cand) of each row (N,)."""
     log_p, log_q = _log_softmaxes(ref, cand)
-    kl = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
-    return max(float(kl.mean()), 0.0)
+    return np.asarray((np.exp(log_p) * (log_p - log_q)).sum(axis=1))
 
 
 def _tempered_kl(ref: Floats, cand: Floats) -> Floats:
@@ -188,19 +238,6 @@ def _log_softmaxes(ref: Floats, cand: Floats) -> tuple[Floats, Floats]:
 def _log_probability(x: Floats) -> Floats:
     p = np.maximum(x, _LEAST_PROBABILITY)
     return np.asarray(np.log(p / p.sum(axis=1, keepdims=True)))
-
-
-def _normalized_error(ref: Floats, cand: Floats) -> float:
-    return float(_normalized_errors(ref, cand).mean())
-
-
-def _normalized_errors(ref: Floats, cand: Floats) -> Floats:
-    """What each sample (N,) has of `_normalized_error`, which is the mean over them."""
-    rows = ref.reshape(len(ref), -1) if ref.ndim else ref.reshape(1, 1)
-    noise = np.square(cand.reshape(rows.shape) - rows).sum(axis=1)
-    signal = np.square(rows).sum() / len(rows)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(noise > 0, noise / signal, 0.0)
 
 
 def _cosine(ref: Floats, cand: Floats) -> float:

@@ -122,7 +122,9 @@ class Stages:
 
     def _quantize_by(self, step: Pass) -> None:
         if self.run("quantize", step).details["pruned_filters"]:
-            self.run("remove zero filters", RemoveZeroFilters(self.setting.shapes))
+            zero = RemoveZeroFilters(self.setting.shapes)(self.current)
+            if zero.modified:
+                self.done.append(("remove zero filters", zero))
 
     def _compensated(self) -> CompensatedQuantization:
         wanted, setting = self.wanted, self.setting

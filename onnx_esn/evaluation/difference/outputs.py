@@ -13,7 +13,7 @@ from onnx_esn.calibration import CalibrationSet, Session, iterate_outputs
 from onnx_esn.evaluation.accumulation import AgreementSum
 from onnx_esn.evaluation.comparison import OutputAgreement
 from onnx_esn.evaluation.turns import Runnable, side_by_side
-from onnx_esn.numerics.agreement import divergence
+from onnx_esn.numerics.agreement import are_labels, divergence
 
 Array = npt.NDArray[Any]
 
@@ -49,7 +49,7 @@ def output_agreements(
     for mine, theirs in side_by_side(models, run):
         for name, other in names.items():
             sums[name].add(mine[name], theirs[other])
-            if _few(mine[name]):
+            if _few(mine[name]) and not are_labels(mine[name]):
                 scores[name].append((mine[name], theirs[other]))
     results = tuple(total.result() for total in sums.values())
     terms = [_divergence(result, scores[result.output]) for result in results]
@@ -66,6 +66,8 @@ def _divergence(result: OutputAgreement, scores: Sequence[tuple[Array, Array]]) 
     if figures is None:
         return math.inf
     if figures.kl is None:
-        return figures.normalized_error
+        return figures.normalized_error if figures.top1 is None else 1.0 - figures.top1
+    if not scores:  # a map of classes
+        return figures.kl
     refs, cands = (np.concatenate(parts) for parts in zip(*scores, strict=True))
     return divergence({result.output: refs}, {result.output: cands})

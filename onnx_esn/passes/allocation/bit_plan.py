@@ -14,7 +14,7 @@ from onnx_esn.graph.layers import Layer
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
 from onnx_esn.passes.layers.costs import view_layers
 from onnx_esn.passes.quantizing.bit_choice import given_choice
-from onnx_esn.passes.quantizing.quantizable import find_jobs
+from onnx_esn.passes.quantizing.quantizable import find_quantizable
 from onnx_esn.plans import LayerQuantization, QuantizationPlan
 
 Integers = npt.NDArray[np.int64]
@@ -39,7 +39,7 @@ def bit_plan(
     """
     view = view_layers(model, Facts(sizes={}), Constants(model))
     entries = {}
-    for job in find_jobs(model, view)[0]:
+    for job in find_quantizable(model, view)[0]:
         # A weight of several layers gets what the least of them may have.
         asked = [_left(bits[x.name], left, x) for x in job.layers if x.name in bits]
         if not asked:

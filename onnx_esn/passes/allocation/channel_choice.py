@@ -78,5 +78,12 @@ def classes_to_target(
     """
     counted = MacCounter(losses.analysis)(np.zeros(losses.analysis.classes.of.size, np.bool_))
     known = sum(x.macs or 0 for x in losses.view.layers)
-    found = decide(losses, target * known / counted, bits=1, round_to=round_to, min_width=min_width)
+    found = decide(
+        losses,
+        target * known / counted,
+        bits=1,
+        round_to=round_to,
+        min_width=min_width,
+        quantizing=False,
+    )
     return lost_classes(analysis, lost_labels(losses.analysis, found.gone))

@@ -29,7 +29,7 @@ from onnx_esn.passes.layerwise.input_moments import InputMoments, input_moments
 from onnx_esn.passes.layerwise.observation import Observation, observe
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning.steering import locked_layers
-from onnx_esn.passes.quantizing.quantizable import Job, find_jobs
+from onnx_esn.passes.quantizing.quantizable import Job, find_quantizable
 
 Integers = npt.NDArray[np.int64]
 
@@ -114,7 +114,7 @@ def measure_losses(
     analysis = analyse(model, shapes=shapes)
     locks = locked_layers(analysis, only, exclude)
     analysis = analyse_again(analysis, locks) if locks else analysis
-    jobs, _ = find_jobs(model, view, exclude, only)
+    jobs, _ = find_quantizable(model, view, exclude, only)
     names = [x.name for x in view.layers]
     seen = observe(model, images, names, options)
     moments = input_moments(model, seen)
@@ -157,6 +157,7 @@ def decide(
     min_width: int = 1,
     most_bits: int = MAX_BITS,
     quantizer: Quantizer = MID_RISE,
+    quantizing: bool = True,
 ) -> Decision:
     """Widths and bits of least expected loss within a budget.
 
@@ -168,6 +169,7 @@ def decide(
         round_to, min_width: limits of the widths of groups.
         most_bits: no filter gets more.
         quantizer: the grid.
+        quantizing: whether what is left will be quantized, for which filters need a few weights.
 
     Raises:
         BudgetError: the budget is below the smallest cost that can be reached.
@@ -176,7 +178,7 @@ def decide(
     curves = losses.curves if np.isfinite(prune_scale) else ()
     found = allocate(
         costs,
-        [c.curve for c in curves],
+        [c.for_grids if quantizing else c.curve for c in curves],
         budget,
         fixed_cost=fixed,
         bits=bits,

@@ -11,7 +11,7 @@ layer's outputs, relative to the energy of those, times the layer's sensitivity.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from onnx_esn.numerics.width_costs import WidthCurve
 from onnx_esn.passes.allocation.sensitivity import Prober
 from onnx_esn.passes.layers.reads import contracted, is_plain
 from onnx_esn.passes.layerwise.input_moments import InputMoments
+from onnx_esn.passes.quantizing.quantizable import SHOWS_A_GRID
 
 Integers = npt.NDArray[np.int64]
 
@@ -45,10 +46,20 @@ class GroupCurve:
     Attributes:
         group: its index in `Analysis.groups`.
         curve: classes in the order in which they go, and what that loses.
+        least: classes that leave every reader's filters weights enough to be quantized.
     """
 
     group: int
     curve: WidthCurve
+    least: int = 1
+
+    @property
+    def for_grids(self) -> WidthCurve:
+        """The curve of the widths at which all readers can be quantized."""
+        curve = self.curve
+        kept = curve.stays + len(curve.order) - np.arange(curve.loss.size)
+        few = (kept < self.least) & (kept < kept[0])  # as it is it may stay
+        return replace(curve, loss=np.where(few, np.inf, curve.loss))
 
 
 def input_classes(analysis: Analysis, layer: Layer) -> Integers | None:
@@ -114,10 +125,18 @@ def width_curves(
             loss = found.loss
             if prober is not None:
                 loss = _measured(found, mine, prober)
-            curves.append(GroupCurve(index, WidthCurve(found.order, loss)))
+            least = max(_least(r.consumer.owner, group.classes) for r in mine)
+            curves.append(GroupCurve(index, WidthCurve(found.order, loss), least))
         if progress is not None:
             progress(index + 1, len(analysis.groups))
     return curves
+
+
+def _least(owner: Integers, classes: npt.NDArray[np.integer]) -> int:
+    """Classes of a group that leave a filter enough weights; owner is (d,), of each weight."""
+    if not np.isin(owner, classes).all():
+        return 1  # others stay
+    return -(-SHOWS_A_GRID // int(np.unique(owner, return_counts=True)[1].min()))
 
 
 def _measured(found: Elimination, reads: list[_Read], prober: Prober) -> Floats:

@@ -8,7 +8,7 @@ import onnx
 from onnx_esn.calibration import CalibrationSet, Session, input_specs
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.hoisting import captured
-from onnx_esn.numerics.agreement import is_classifier, is_probability
+from onnx_esn.numerics.agreement import class_axis, is_classifier, is_probability
 from onnx_esn.passes.layerwise.following import reached_tensors
 from onnx_esn.passes.learning.training_graph import Kind, Target
 
@@ -45,7 +45,8 @@ def choose_targets(
 
 def _kind(output: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Kind:
     if not is_classifier(output):
-        return Kind.VALUES
+        # A map of classes has one unit.
+        return Kind.CHANNELS if class_axis(output.astype(np.float64)) is None else Kind.VALUES
     rows = output.reshape(output.shape[:2]).astype(np.float64)
     return Kind.PROBABILITIES if is_probability(rows) else Kind.SCORES
 

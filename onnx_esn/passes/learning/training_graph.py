@@ -27,6 +27,7 @@ from onnx_esn.graph.gradients.tape import Tape
 from onnx_esn.graph.inputs import Shape
 from onnx_esn.graph.opset import raise_opset
 from onnx_esn.graph.shapes import infer_facts
+from onnx_esn.numerics.output_error import channel_axis
 from onnx_esn.passes.base import copied
 from onnx_esn.passes.learning.pad_fusion import fuse_pads
 
@@ -39,11 +40,15 @@ _LEAST_PROBABILITY = 1e-7  # whose logarithm float32 still tells from that of 0
 
 
 class Kind(Enum):
-    """What a tensor holds: class scores or probabilities (N, C, 1, …), or other values."""
+    """What a tensor holds: class scores or probabilities (N, C, 1, …), or other values.
+
+    Those of an output may be in a unit of their own in each channel (`numerics.output_error`).
+    """
 
     SCORES = "scores"
     PROBABILITIES = "probabilities"
     VALUES = "values"
+    CHANNELS = "channels"
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ def _append_loss(model: onnx.ModelProto, facts: Facts, targets: Sequence[Target]
         feed = _info(target.feed, facts, shape, TensorProto.FLOAT)
         model.graph.input.append(feed)
         given += [feed, _info(target.tensor, facts, shape)]
-        values = target.kind is Kind.VALUES
+        values = target.kind in (Kind.VALUES, Kind.CHANNELS)
         term = _error(tape, target, shape) if values else _divergence(tape, target, shape)
         terms.append(tape.emit("Mul", term, tape.constant(target.weight)))
     loss = tape.add(terms)
@@ -182,12 +187,17 @@ def _logarithm(t: Tape, name: str, kind: Kind) -> str:
 
 
 def _error(t: Tape, target: Target, shape: Shape) -> str:
-    """Σ(s − t)²/Σt²."""
-    axes = list(range(len(shape)))
+    """Σ(s − t)²/Σt², or the mean of noise/(signal + noise) over the channels."""
+    axis = channel_axis(shape) if target.kind is Kind.CHANNELS else None
+    axes = [a for a in range(len(shape)) if a != axis]
     apart = t.emit("Sub", target.tensor, target.feed)
     noise = t.reduce_sum(t.emit("Mul", apart, apart), axes)
     signal = t.reduce_sum(t.emit("Mul", target.feed, target.feed), axes)
-    return t.emit("Div", noise, t.emit("Add", signal, t.constant(1e-12)))
+    if axis is None:
+        return t.emit("Div", noise, t.emit("Add", signal, t.constant(1e-12)))
+    whole = t.emit("Add", t.emit("Add", signal, noise), t.constant(1e-12))
+    total = t.reduce_sum(t.emit("Div", noise, whole), [0])
+    return t.emit("Mul", total, t.constant(1.0 / shape[axis]))
 
 
 def _info(name: str, facts: Facts, shape: Shape, elem: int | None = None) -> onnx.ValueInfoProto:

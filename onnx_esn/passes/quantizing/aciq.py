@@ -36,7 +36,7 @@ from onnx_esn.passes.layers.costs import (
     view_layers,
 )
 from onnx_esn.passes.quantizing.aciq_filters import budget_bits, mean_bits, quantized_filters
-from onnx_esn.passes.quantizing.quantizable import Job, find_jobs
+from onnx_esn.passes.quantizing.quantizable import Job, find_quantizable
 from onnx_esn.passes.quantizing.quantization import Quantize, quantization_details
 from onnx_esn.passes.quantizing.replay import replay
 from onnx_esn.plans import LayerQuantization, QuantizationPlan, encode_codes
@@ -79,7 +79,7 @@ class Aciq:
             BudgetError: the budget is below the smallest cost that can be reached.
         """
         view = self._view(model)
-        jobs, skipped = find_jobs(model, view, self.exclude, self.only)
+        jobs, skipped = find_quantizable(model, view, self.exclude, self.only)
         jobs, skipped = self._floats(jobs, skipped)
         quantizer = QUANTIZERS[self.quantizer]
         bits, target = self._bits(model, view, jobs, quantizer)

@@ -21,6 +21,10 @@ from onnx_esn.passes.layers.costs import LayerView, not_counted
 from onnx_esn.passes.layers.patterns import left_out
 
 _SMALL = 1 << 20  # elements
+# A filter of four float32 weights is recognised on any grid (`numerics.grid`); so are more filters
+# of fewer, but not of one, which any step fits.
+SHOWS_A_GRID = 4
+_TOO_FEW = "it has too few weights for a grid to show, and they would cost as much as before"
 
 
 class Weights:
@@ -116,6 +120,28 @@ def find_jobs(
         jobs.append(Job(layers, weights, norms[0] if len(norms) == 1 else None, known))
     order = {layer.name: i for i, layer in enumerate(view.layers)}
     return jobs, sorted(skipped, key=lambda s: order.get(s.node, len(order)))
+
+
+def find_quantizable(
+    model: onnx.ModelProto,
+    view: LayerView,
+    exclude: Sequence[str] = (),
+    only: Sequence[str] = (),
+) -> tuple[list[Job], list[Skipped]]:
+    """`find_jobs` without those that no grid would be recognised in: they would not be cheaper.
+
+    Raises:
+        OptionError: a pattern matches no layer.
+    """
+    jobs, skipped = find_jobs(model, view, exclude, only)
+    few = [job for job in jobs if _too_few(job.weight)]
+    left_alone = [Skipped(x.name, _TOO_FEW) for job in few for x in job.layers]
+    return [job for job in jobs if job not in few], skipped + left_alone
+
+
+def _too_few(weight: StoredWeight) -> bool:
+    M, K = weight.shape
+    return weight.step is None and M * (K - 1) < SHOWS_A_GRID - 1
 
 
 def _refusal(layers: Sequence[Layer], weights: Weights, excluded: dict[str, str]) -> str:

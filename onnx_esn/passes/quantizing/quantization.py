@@ -28,7 +28,7 @@ from onnx_esn.passes.layers.costs import (
 )
 from onnx_esn.passes.quantizing.bit_choice import Choice, budget_choices, uniform_choice
 from onnx_esn.passes.quantizing.policy import policy_choices
-from onnx_esn.passes.quantizing.quantizable import Job, find_jobs
+from onnx_esn.passes.quantizing.quantizable import Job, find_jobs, find_quantizable
 from onnx_esn.passes.quantizing.replay import replay
 from onnx_esn.plans import LayerQuantization, QuantizationPlan, load_plan
 from onnx_esn.plans.bit_policy import BitPolicy, load_policy
@@ -118,7 +118,7 @@ class Quantize:
             jobs, skipped = find_jobs(model, view)
         else:
             quantizer = QUANTIZERS[self.quantizer]
-            jobs, skipped = find_jobs(model, view, self.exclude, self.only)
+            jobs, skipped = find_quantizable(model, view, self.exclude, self.only)
             if self.bits is not None:
                 jobs, skipped = self._without_others(jobs, skipped, self.bits)
                 choices = [uniform_choice(job, self.bits, quantizer) for job in jobs]

@@ -23,10 +23,12 @@ from onnx_esn.passes.layerwise.input_moments import input_moments
 from onnx_esn.passes.layerwise.observation import observe
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning.prune import Prune
+from onnx_esn.passes.quantizing.aciq import Aciq
 from onnx_esn.passes.quantizing.compensated import CompensatedQuantization
 from onnx_esn.passes.quantizing.quantization import Quantize
 from onnx_esn.plans import PruningPlan, QuantizationPlan
 from tests.models import MODELS
+from tests.net import Net
 from tests.passes.layerwise.samples import layer_names, some_images
 from tests.passes.quantizing.test_compensation import divergence, images_for, network
 
@@ -163,6 +165,59 @@ def test_what_a_width_loses_only_grows():
     assert losses().curves
     for found in losses().curves:
         assert (np.diff(found.curve.loss) >= 0).all()
+
+
+def pointwise() -> onnx.ModelProto:
+    """The second convolution reads one weight for each channel of the first."""
+    net = Net(3, 8, 8)
+    y = net.relu(net.conv("x", 3, 8, name="a"))
+    y = net.relu(net.conv(y, 8, 12, 1, name="b"))
+    y = net.relu(net.conv(y, 12, 4, name="c"))
+    return net.model(net.head(y, 4, 5))
+
+
+@pytest.mark.parametrize("more", [1.001, 1.3, 2.0])
+def test_filters_of_few_weights_are_not_made(more: float):
+    """No grid shows in them: they would cost 32 bits, not the one that was paid for."""
+    small, data = pointwise(), images_for(pointwise(), 40)
+    options = {"effort": "fast", "prune": True, "walk": OPTIONS}
+    found = measure_losses(small, data, passes=2, options=OPTIONS)
+    widths = {c.group: c.least for c in found.curves}
+    assert [widths[g] for g in sorted(widths)] == [4, 1, 4]  # the Gemm reads one of "c" each
+    with pytest.raises(BudgetError, match="cheapest widths and bits cost") as error:
+        decide(found, 1.0)
+    least = math.ceil(float(str(error.value).split("bits cost ")[1].split(".")[0]) * more)
+    result = CompensatedQuantization(data, target_cost=least, **options)(small)
+    assert result.details["cost_after"] == total_cost(result.model) <= least
+    # Who only prunes may go down to one channel.
+    narrow = Prune(target_macs="6%", criterion="reconstruction", scope="global", images=data)
+    assert min(x.channels_in for x in measured_layers(narrow(small).model)) == 1
+
+
+def test_filters_that_have_one_weight_stay_as_they_are():
+    net = Net(3, 8, 8)
+    y = net.relu(net.conv("x", 3, 3, 1, name="scale", group=3))
+    small = net.model(net.head(net.conv(y, 3, 8, name="a"), 8, 5))
+    data = images_for(small, 24)
+    for step in (
+        Quantize(bits=3),
+        Quantize(target_cost="11%"),
+        Aciq(bits=3),
+        CompensatedQuantization(data, bits=3, walk=OPTIONS),
+        CompensatedQuantization(data, target_cost="11%", walk=OPTIONS),
+    ):
+        result = step(small)
+        assert [x.name for x in measured_layers(small) if x.name not in named(result)] == ["scale"]
+        assert result.details["cost_after"] == total_cost(result.model)
+        assert total_cost(result.model) <= 0.121 * total_cost(small)
+        if not isinstance(step, CompensatedQuantization) or step.bits:
+            (note,) = (s for s in result.skipped if s.node == "scale")
+            assert "too few weights" in note.reason
+
+
+def named(result: PassResult) -> set[str]:
+    assert isinstance(result.plan, QuantizationPlan)
+    return {x.layer for x in result.plan.layers}
 
 
 def test_reconstruction_needs_images():

@@ -68,7 +68,7 @@ def test_gradients_are_slopes_of_the_loss(name):
     if wanted.dtype != np.float32:
         pytest.skip("its output is not float32")
     fed = [n for x in layers.values() for n in x.names]
-    target = Target(output, 1.0, Kind.VALUES)
+    target = Target(output, 1.0, Kind.CHANNELS if wanted.ndim > 2 else Kind.VALUES)
     sizes = {k: v.shape for k, v in feeds.items()}
     if name in UNKNOWN_SHAPES:
         with pytest.raises(OperationError, match="is unknown: it cannot be learned"):
