@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from scipy.special import softmax
 
+from onnx_esn import compare, convert, quantize
 from onnx_esn.calibration import open_set
 from onnx_esn.calibration.session import Session
 from onnx_esn.errors import ImageSetError, LabelsError, OptionError
@@ -303,3 +304,21 @@ def test_batches_may_differ_in_their_channels():
         total.add(ref, ref + error)
         signal, noise = signal + np.square(ref).sum(), noise + np.square(error).sum()
     assert total.result().agreement.normalized_error == pytest.approx(noise / signal)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_qonnx_runs_as_the_floats_it_stands_for(images, tmp_path, stored):
+    """onnxruntime has no Quant; what a model costs is read from it all the same."""
+    small = quantize(classifier(), bits=3).model
+    quant = convert(small, format="qonnx").model
+    assert any(node.op_type == "Quant" for node in quant.graph.node)
+    if stored:
+        onnx.save(quant, tmp_path / "q.onnx")
+    other = tmp_path / "q.onnx" if stored else quant
+    found = evaluate([small, other], images).models[1]
+    assert found.agreement.normalized_error < 1e-10
+    assert found.mean_bits == 3
+    compared = compare(small, other, images)
+    assert compared.outputs.divergence < 1e-6
+    assert len(compared.layers) == 2
+    assert all(x.output_snr_db > 60 for x in compared.layers)

@@ -19,7 +19,9 @@ import onnx
 
 from onnx_esn.calibration import Latency, Session, median_latency
 from onnx_esn.calibration.tensor_store import TensorStore
-from onnx_esn.graph.model_file import initializer_bytes
+from onnx_esn.errors import InferenceError, OnnxEsnError
+from onnx_esn.graph.model_file import initializer_bytes, load_model
+from onnx_esn.passes.export import runnable
 
 Outputs = Mapping[str, Any]
 
@@ -31,7 +33,7 @@ class Runnable:
     """A model that onnxruntime runs: loaded from the start, or, `waiting`, while it is used.
 
     Args:
-        model: a model, or the path of one.
+        model: a model, or the path of one; of QONNX, what it computes in floats is run.
         outputs: see `Session`.
         threads: see `Session`.
         waiting: whether it is loaded while it is used only.
@@ -48,9 +50,18 @@ class Runnable:
         threads: int | None = None,
         waiting: bool = False,
     ) -> None:
-        self._open = partial(Session, model, outputs=outputs, threads=threads)
         # Loaded lean, weights stay in their file until they are multiplied with.
-        session = Session(model, outputs=outputs, lean=True) if waiting else self._open()
+        lean = partial(Session, outputs=outputs, lean=True)
+        full = partial(Session, outputs=outputs, threads=threads)
+        first = lean if waiting else full
+        try:
+            session = first(model)
+        except InferenceError:
+            floats = _in_floats(model)
+            if floats is None:
+                raise
+            model, session = floats, first(floats)
+        self._open = partial(full, model)
         self._session = None if waiting else session
         self.waiting = waiting
         self.inputs, self.outputs = session.inputs, session.outputs
@@ -59,6 +70,16 @@ class Runnable:
     def session(self) -> Iterator[Session]:
         """The session, for as long as it is needed."""
         yield self._open() if self._session is None else self._session
+
+
+def _in_floats(model: onnx.ModelProto | Path) -> onnx.ModelProto | None:
+    """What onnxruntime can run of a QONNX model; None of others."""
+    try:
+        loaded = model if isinstance(model, onnx.ModelProto) else load_model(model, outside=True)
+        plain = runnable(loaded)
+    except OnnxEsnError:
+        return None  # what onnxruntime said is nearer to the cause
+    return None if plain is loaded else plain
 
 
 def any_large(models: Sequence[onnx.ModelProto | Path]) -> bool:

@@ -107,7 +107,7 @@ def compress(
         criterion, scope, round_to, min_width, absorb: see `Prune`.
         only, exclude: see `Prune`; the same layers are not quantized.
         requantize, format, keep_opset, opset, activations, calibrator: see `quantize`.
-        rotate: see `quantize`; not where the model is pruned first (`ratio`, `target_macs`, exact).
+        rotate: see `quantize`; after pruning, where the model is pruned first.
         input_shape: sizes of dynamic axes.
         batch_size, threads: for running the images.
         latency: measure latency for the closing figures.

@@ -81,7 +81,7 @@ def quantize(
         requantize: quantize weights that are integers already once more, see
             `onnx_esn.passes.quantizing.requantization`; without it they are refused.
         rotate: with images, first bring linear tensors into the basis that few bits suit, see
-            `onnx_esn.rotate`; not with another `reference`. A plan says for itself.
+            `onnx_esn.rotate`, and another `reference` with it. A plan says for itself.
         format: "fake": float weights on the grid; "qdq": integers behind DequantizeLinear;
             "qonnx": Quant nodes.
         keep_opset, opset: see `onnx_esn.passes.export.Export`.

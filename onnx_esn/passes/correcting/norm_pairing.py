@@ -20,6 +20,7 @@ from onnx_esn.errors import ModelError, OptionError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.index_runs import unpacked
+from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.norms.points import NormPoint, find_norm_points
 from onnx_esn.graph.rewrite.rotated import in_other_basis
 from onnx_esn.passes.base import Skipped
@@ -118,6 +119,28 @@ def kept_channels(model: onnx.ModelProto) -> Mapping[str, Indices]:
         }
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"the metadata entry {KEPT_KEY} is damaged: {error}") from error
+
+
+def kept_positions(
+    layer: Layer, twin: Layer, mine: Indices | None, theirs: Indices | None
+) -> Indices | None:
+    """Positions among the filters of its twin in the reference of those that a layer has left.
+
+    Args:
+        layer, twin: the layer in the model and in the reference.
+        mine, theirs: what is recorded of both (`kept_channels`).
+
+    Returns:
+        None where the record does not say.
+    """
+    every = np.arange(twin.filters)
+    if mine is None or (theirs is not None and np.array_equal(mine, theirs)):
+        return every if layer.filters == twin.filters else None
+    # A reference that was pruned itself has lost filters too.
+    where = {int(f): i for i, f in enumerate(every if theirs is None else theirs)}
+    if len(mine) != layer.filters or any(int(f) not in where for f in mine):
+        return None
+    return np.asarray([where[int(f)] for f in mine], np.int64)
 
 
 def _by_name(points: Sequence[NormPoint]) -> dict[str, NormPoint]:

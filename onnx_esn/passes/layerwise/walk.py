@@ -24,12 +24,11 @@ from onnx_esn.calibration.point_moments import Point
 from onnx_esn.calibration.staged import Span, run_in_stages
 from onnx_esn.errors import VerificationError
 from onnx_esn.graph.constants import Constants
-from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.rewrite.rotated import in_other_basis
 from onnx_esn.numerics.cross_moments import CrossMoments, cross_moments, no_moments
 from onnx_esn.outside import any_outside
 from onnx_esn.passes.base import Skipped
-from onnx_esn.passes.correcting.norm_pairing import OTHER_BASIS, kept_channels
+from onnx_esn.passes.correcting.norm_pairing import OTHER_BASIS, kept_channels, kept_positions
 from onnx_esn.passes.layerwise.following import find_plain_layers, follow, reached_tensors
 from onnx_esn.passes.layerwise.observation import observe
 from onnx_esn.passes.layerwise.sampling import NOWHERE, Taken
@@ -133,7 +132,7 @@ class _Walk:
                 self.skipped.append(Skipped(name, OTHER_BASIS))
                 del self.layers[name]
                 continue
-            kept = _positions(layer, twin, mine.get(name), theirs.get(name))
+            kept = kept_positions(layer, twin, mine.get(name), theirs.get(name))
             if kept is None:
                 reason = "which of the reference's filters it has left is not recorded"
                 self.skipped.append(Skipped(name, reason))
@@ -234,20 +233,6 @@ class _Walk:
         solved = Shelved(new, outside=self.lean)
         self.solutions[name] = Solution(solved, shift, moments.singular)
         return slot.values(layer, new.reshape(rows.shape), shift)
-
-
-def _positions(
-    layer: Layer, twin: Layer, mine: Indices | None, theirs: Indices | None
-) -> Indices | None:
-    """Positions among the reference's filters of those that the layer has left."""
-    every = np.arange(twin.filters)
-    if mine is None or (theirs is not None and np.array_equal(mine, theirs)):
-        return every if layer.filters == twin.filters else None
-    # A reference that was pruned itself has lost filters too.
-    where = {int(f): i for i, f in enumerate(every if theirs is None else theirs)}
-    if len(mine) != layer.filters or any(int(f) not in where for f in mine):
-        return None
-    return np.asarray([where[int(f)] for f in mine], np.int64)
 
 
 def _grouped(y: Array, groups: int) -> Array:

@@ -59,8 +59,8 @@ class CompensatedQuantization:
         learn: how to learn codes, steps and biases from there (`LearnQuantization`); None: not.
         teacher: the model whose outputs are then wanted; None: the reference.
         activations: how the activations will be quantized, where their ranges are to be learned.
-        rotate: whether linear tensors are brought into another basis first (`Rotate`), where the
-            reference is the input model: layers of a pruned one have no counterpart then.
+        rotate: whether linear tensors are brought into another basis first (`Rotate`), those of
+            the reference and the teacher with them.
     """
 
     images: CalibrationSet
@@ -117,7 +117,7 @@ class CompensatedQuantization:
             BudgetError: the budget is below the smallest cost that can be reached.
             OnnxEsnError: an option or the images do not fit, or the model does not run.
         """
-        if self.rotate and all(x is None or x is model for x in (self.reference, self.teacher)):
+        if self.rotate:
             return self._rotated(model)
         if self.learn is not None:
             return self._learned(model, self.learn)
@@ -131,18 +131,23 @@ class CompensatedQuantization:
     def _rotated(self, model: onnx.ModelProto) -> list[Stage]:
         turn = Rotate(only=self.only, exclude=self.exclude, input_shape=self.input_shape)
         plain = replace(self, rotate=False)
+        reference, teacher = self.reference or model, self.teacher or self.reference or model
+        distinct = {id(x): x for x in (reference, teacher) if x is not model}
         try:
-            rotated = turn(model)
+            rotated, others = turn.beside(model, *distinct.values())
         except ModelError as error:  # what can do without its sizes shall
             log.info("not rotated: %s", error)
             return plain.stages(model)
         if not rotated.modified:
             return plain.stages(model)
+        turned = {id(model): rotated.model, **dict(zip(distinct, others, strict=True))}
         if self.walk.known is not None:
-            self.walk.known.is_of(rotated.model)
-        towards = None if self.teacher is None else rotated.model
+            self.walk.known.is_of(turned[id(reference)])
         plain = replace(
-            plain, reference=rotated.model, teacher=towards, cost_of=self.cost_of or model
+            plain,
+            reference=turned[id(reference)],
+            teacher=None if self.teacher is None else turned[id(teacher)],
+            cost_of=self.cost_of or model,
         )
         noted = rotation(turn, rotated)
         stages: list[Stage] = [("rotate", rotated)]

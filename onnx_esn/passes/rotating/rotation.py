@@ -24,6 +24,7 @@ from onnx_esn.numerics.basis import balanced_basis
 from onnx_esn.numerics.midrise import Floats
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.layers.patterns import left_out
+from onnx_esn.passes.rotating.counterparts import Beside
 from onnx_esn.passes.rotating.rewriting import Basis, by_channel, folded, in_new_bases
 from onnx_esn.passes.rotating.streams import Stream, find_streams
 from onnx_esn.plans import Rotation
@@ -58,6 +59,24 @@ class Rotate:
             OptionError: a pattern fits no layer.
             PlanError: `layers` names some that no linear tensors lie between in this model.
         """
+        return self.beside(model)[0]
+
+    def beside(
+        self, model: onnx.ModelProto, *others: onnx.ModelProto
+    ) -> tuple[PassResult, list[onnx.ModelProto]]:
+        """Rotate a model, and others so that their layers go on making the same channels.
+
+        The basis is that of the model's weights. A channel that the model has lost stays a
+        direction of its own in the others. What one of them has not is rotated in none.
+
+        Args:
+            model: in standard form.
+            others: the models that it was pruned from, or that differ from it in values only.
+
+        Raises:
+            OptionError, PlanError: see `__call__`.
+            ModelError: what a model records of its pruning is damaged.
+        """
         constants = Constants(model)
         layers = find_layers(model, constants, Facts(sizes={}))
         if self.layers is not None:
@@ -66,9 +85,12 @@ class Rotate:
             kept = set(left_out(layers, self.only, self.exclude))
         streams = find_streams(model, constants, kept=kept, shapes=self.input_shape)
         grams = {i: g for i, s in enumerate(streams) if (g := _grams(s, constants)) is not None}
-        streams = [streams[i] for i in grams]
+        sides = [Beside(model, other, self.input_shape) for other in others]
+        twins = {i: [side.counterpart(streams[i]) for side in sides] for i in grams}
+        found = [i for i in grams if None not in twins[i]]
+        streams = [streams[i] for i in found]
         rng = np.random.default_rng(self.seed)
-        bases = [Basis(*balanced_basis(P, C, rng)) for P, C in grams.values()]
+        bases = [Basis(*balanced_basis(P, C, rng)) for P, C in (grams[i] for i in found)]
         missing = set(self.layers or ()) - _names(streams)
         if missing:
             raise PlanError(
@@ -77,8 +99,13 @@ class Rotate:
             )
         details: dict[str, Any] = {"rotated": [_described(stream) for stream in streams]}
         if not streams:
-            return PassResult(model, False, details=details)
-        return PassResult(in_new_bases(model, constants, streams, bases), True, details=details)
+            return PassResult(model, False, details=details), list(others)
+        rotated = in_new_bases(model, constants, streams, bases)
+        turned = []
+        for at, side in enumerate(sides):
+            own = [twin for i in found if (twin := twins[i][at]) is not None]
+            turned.append(side.rotated(own, bases))
+        return PassResult(rotated, True, details=details), turned
 
 
 def rotation(pass_: Rotate, result: PassResult) -> Rotation | None:

@@ -16,6 +16,7 @@ from onnx_esn.errors import OptionError, PlanError
 from onnx_esn.evaluation.difference import compare
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.standard_form import standard_form
+from onnx_esn.passes.correcting.norm_pairing import kept_channels
 from onnx_esn.passes.rotating.rotation import Rotate
 from tests.graph.random_graphs import random_model
 from tests.models import MODELS
@@ -375,10 +376,9 @@ def test_it_can_be_left_out(tmp_path: Path) -> None:
     plain = onnx_esn.quantize(model, bits=3, images=images, rotate=False)
     assert "rotated" not in plain.details
     assert '"rotat' not in plain.plan.to_json()  # type: ignore[union-attr]
-    # Nor is it done where layers are brought towards those of another model, or without images.
-    pruned = onnx_esn.prune(model, ratio=0.3).model
-    other = onnx_esn.quantize(pruned, bits=3, images=images, reference=model)
-    assert "rotated" not in other.details
+    # Nor is it done without images, or where the reference has no such streams.
+    other = onnx_esn.quantize(model, bits=3, images=images, reference=broken(model))
+    assert not other.details.get("rotated")
     assert "rotated" not in onnx_esn.quantize(model, bits=3).details
 
 
@@ -387,7 +387,58 @@ def test_compress_shows_it_as_a_stage(tmp_path: Path) -> None:
     done = onnx_esn.compress(model, images, target_cost="10%", latency=False)
     assert next(name for name, _ in done.stages) == "rotate"
     pruned = onnx_esn.compress(model, images, ratio=0.3, bits=4, latency=False)
-    assert "rotate" not in [name for name, _ in pruned.stages]
+    names = [name for name, _ in pruned.stages]
+    assert names[:4] == ["prune", "refit", "rotate", "quantize"]
+    left_alone = " ".join(s.reason for s in dict(pruned.stages)["quantize"].skipped)
+    assert "basis" not in left_alone
+    assert "recorded" not in left_alone
+
+
+def made(model: onnx.ModelProto, layer: str, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    """What a layer makes."""
+    node = next(n for n in model.graph.node if n.name == layer)
+    seen = onnx.ModelProto()
+    seen.CopyFrom(model)
+    del seen.graph.output[:]
+    seen.graph.output.append(onnx.ValueInfoProto(name=node.output[0]))
+    return run(seen, feeds)[0]
+
+
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_pruned_model_and_its_original_are_rotated_alike(norm: bool, twice: bool) -> None:
+    """A layer with the same inputs makes the same channels in both, those that are left."""
+    model = onnx_esn.rotate(mobile(norm=norm)).model if twice else mobile(norm=norm)
+    pruned = onnx_esn.prune(model, ratio=0.4, exclude=["stem"]).model
+    kept = kept_channels(pruned)["first"]
+    feeds = feeds_for(model, sizes_of(model))
+    found, (beside,) = Rotate(seed=3).beside(pruned, model)
+    assert len(found.details["rotated"]) == 1
+    close(pruned, found.model)
+    close(model, beside)
+    mine, theirs = (made(x, "first", feeds) for x in (found.model, beside))
+    assert 1 < len(kept) == mine.shape[1] < theirs.shape[1]
+    np.testing.assert_allclose(mine, theirs[:, kept], rtol=1e-3, atol=1e-4)
+    before = made(pruned, "first", feeds)
+    assert relative_difference([before], [mine]) > 0.1
+    # As two steps of one pruning, too.
+    again = onnx_esn.prune(pruned, ratio=0.3, exclude=["stem"]).model
+    found, (beside,) = Rotate(seed=3).beside(again, pruned)
+    mine, theirs = (made(x, "first", feeds) for x in (found.model, beside))
+    left = [list(kept).index(k) for k in kept_channels(again)["first"]]
+    np.testing.assert_allclose(mine, theirs[:, left], rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_not_in_both_is_rotated_in_neither() -> None:
+    model = mobile()
+    found, (beside,) = Rotate().beside(onnx_esn.rotate(model).model, model)
+    assert not found.modified
+    assert beside is model
+    found, (beside,) = Rotate().beside(model, broken(model))
+    assert not found.modified
+    nameless = onnx_esn.prune(model, ratio=0.4).model
+    del nameless.metadata_props[:]
+    assert not Rotate().beside(nameless, model)[0].modified
 
 
 def test_few_bits_harm_less(tmp_path: Path) -> None:
@@ -422,6 +473,7 @@ def test_a_rotated_model_is_not_brought_towards_one_that_is_not(tmp_path: Path) 
     }  # fmt: skip
     rotated = onnx_esn.rotate(model).model
     again = onnx_esn.quantize(rotated, bits=4, images=images, reference=model)
+    assert not again.details.get("rotated")
     assert "another basis" in " ".join(s.reason for s in again.skipped)
     feeds = feeds_for(model, sizes_of(model))
     assert relative_difference(run(model, feeds), run(again.model, feeds)) < 0.5
