@@ -103,11 +103,17 @@ def trial_lines(details: Mapping[str, Any]) -> list[str]:
     if len(trials) < 2:
         return []
     lines = ["tried, by divergence on held-out images:"]
-    for trial in sorted(trials, key=lambda t: t["divergence"]):
+    for rank, trial in enumerate(sorted(trials, key=lambda t: t["divergence"])):
         macs = "all channels" if trial["macs"] is None else f"MACs {si(trial['macs'])}"
-        lines.append(f"  {trial['divergence']:.4g} with {macs}")
-    lines[1] += " (kept)"
+        lines.append(f"  {trial['divergence']:.4g} with {macs}{said_of(trial, rank)}")
     return lines
+
+
+def said_of(trial: Mapping[str, Any], rank: int) -> str:
+    """Whether a trial was kept; if it should have been by its rank, why not."""
+    if trial.get("kept", rank == 0):
+        return " (kept)"
+    return " (not clearly better)" if rank == 0 else ""
 
 
 def refit_summary(details: Mapping[str, Any]) -> str:

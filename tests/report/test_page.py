@@ -15,6 +15,7 @@ from onnx_esn.report import numbers
 from onnx_esn.report.page.assembly import MOST_IN_PAGE, report_page
 from onnx_esn.report.page.markup import visible
 from onnx_esn.report.page.sweep_points import quality_shown
+from onnx_esn.report.summaries import trial_lines
 from tests.report.html import Page
 from tests.report.reports import grid_report_document, report_document, sweep_report_document
 from tests.report.test_page_markup import NASTY
@@ -229,3 +230,31 @@ def test_both_places_of_the_dark_colours_agree():
     dark = [b for b in re.findall(r":root[^{]*\{([^}]*)\}", style) if "color-scheme: dark" in b]
     assert len(dark) == 2
     assert len({re.sub(r"\s+", " ", b) for b in dark}) == 1
+
+
+@pytest.mark.parametrize(
+    ("kept", "marks"),
+    [
+        ((True, False), [" (kept)", ""]),
+        ((False, True), [" (not clearly better)", " (kept)"]),
+        ((None, None), [" (kept)", ""]),  # documents from before it was said
+    ],
+)
+def test_the_trial_that_was_kept_is_marked(kept, marks):
+    """Pruning that is better by chance is not kept, though its divergence is the least."""
+    trials = [
+        {"macs": 5, "cost": 9.0, "divergence": 0.1, "kept": kept[0]},
+        {"macs": None, "cost": 10.0, "divergence": 0.2, "kept": kept[1]},
+    ]
+    if kept[0] is None:
+        trials = [{k: v for k, v in t.items() if k != "kept"} for t in trials]
+    lines = trial_lines({"trials": trials[::-1]})
+    assert lines[1:] == [
+        f"  {text}{mark}"
+        for text, mark in zip(("0.1 with MACs 5", "0.2 with all channels"), marks, strict=True)
+    ]
+    document = report_document()
+    document["stages"][0]["details"].update(trials=trials)
+    text = " ".join(Page(report_page(document)).text.split())
+    assert "5 MACs ◂ kept" in text if marks[0] == " (kept)" else "all channels ◂ kept" in text
+    assert text.count("◂ kept") == 1

@@ -74,6 +74,7 @@ class Trial:
         quantization: the quantization of what is left.
         cost: ESN'_d in MAC·bit.
         divergence: of the outputs on images that were held out, or None.
+        kept: whether the result was made this way.
     """
 
     prune_scale: float
@@ -81,6 +82,7 @@ class Trial:
     quantization: PassResult
     cost: float
     divergence: float | None = None
+    kept: bool = False
 
     def to_document(self) -> dict[str, Any]:
         """Figures for a report."""
@@ -89,6 +91,7 @@ class Trial:
             "macs": None if self.pruning is None else self.pruning.details["macs_after"],
             "cost": self.cost,
             "divergence": self.divergence,
+            "kept": self.kept,
         }
 
 
@@ -200,7 +203,7 @@ class _Search:
         judge = len(decisions) > 1 and len(self.images) >= LEAST_TO_JUDGE
         if not judge:
             scale, decision = decisions[0]  # without pruning, if that can be
-            trial = self._carry_out(losses, scale, decision)
+            trial = replace(self._carry_out(losses, scale, decision), kept=True)
             return trial, (trial,)
         fitted, held_out = self.images.split_indices(JUDGED)
         held = self.images.subset(held_out)
@@ -213,8 +216,11 @@ class _Search:
             batch_size=options.walk.batch_size,
             threads=options.walk.threads,
         )
-        trials = [replace(t, divergence=j.value) for t, j in zip(trials, judged, strict=True)]
         best = _favoured(trials, judged, len(held))
+        trials = [
+            replace(trial, divergence=found.value, kept=i == best)
+            for i, (trial, found) in enumerate(zip(trials, judged, strict=True))
+        ]
         log.info("trials: %s; the best is %d", [t.to_document() for t in trials], best)
         final = self._carry_out(losses, *decisions[best])
         return replace(final, divergence=judged[best].value), tuple(trials)
