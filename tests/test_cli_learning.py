@@ -110,3 +110,16 @@ def test_learning_starts_from_compensated_codes(files, method):
     result = run("compress", files / "net.onnx", "-o", files / "c.onnx", *words)
     assert result.exit_code == 2
     assert f"leave out method {method}" in result.output
+
+
+@pytest.mark.parametrize("words", [("quantize", "--method", "qil"), ("compress", "--learn")])
+def test_a_batch_of_one_learns_too(files, words):
+    """As most exports have it."""
+    model = network()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(onnx.shape_inference.infer_shapes(model), files / "one.onnx")
+    given = ("--images", files / "set.npy", "--bits", 2, "--epochs", 2, "--json")
+    result = run(words[0], files / "one.onnx", "-o", files / "q.onnx", *words[1:], *given)
+    assert result.exit_code == 0, result.output
+    stages = {s["stage"]: s["details"] for s in json.loads(result.stdout)["stages"]}
+    assert stages["quantize"]["learning"]["epochs"] == 2

@@ -15,7 +15,11 @@ from onnx_esn.evaluation import evaluate
 from onnx_esn.evaluation.accumulation import AgreementSum
 from onnx_esn.evaluation.costs import file_bytes
 from onnx_esn.evaluation.matching import unique_names
+from onnx_esn.graph.judged_tensors import judged_tensors
 from onnx_esn.numerics.agreement import agreement
+from tests.models import MODELS
+from tests.net import feeds_for
+from tests.oracles.equivalence import sizes_of
 
 CLASSES = 4
 
@@ -322,3 +326,21 @@ def test_qonnx_runs_as_the_floats_it_stands_for(images, tmp_path, stored):
     assert compared.outputs.divergence < 1e-6
     assert len(compared.layers) == 2
     assert all(x.output_snr_db > 60 for x in compared.layers)
+
+
+def test_outputs_of_no_fixed_number_are_judged_by_what_they_are_selected_from():
+    """How many boxes NonMaxSuppression lets through differs from image to image, and model."""
+    model = MODELS["non_maximum_suppression"].build()
+    feeds = feeds_for(model, sizes_of(model))
+    rng = np.random.default_rng(0)
+    data = {k: rng.normal(size=(12, *v.shape[1:])).astype(v.dtype) for k, v in feeds.items()}
+    small = quantize(model, bits=4).model
+    found = evaluate([model, small], data).models[1]
+    names = [output.output for output in found.outputs]
+    assert names == judged_tensors(model)
+    assert all(0 < x.agreement.normalized_error < 0.1 for x in found.outputs)
+    assert found.latency is not None
+    difference = compare(model, small, data)
+    assert 0 < difference.outputs.divergence < 0.1
+    errors = [x.agreement.normalized_error for x in found.outputs]
+    assert difference.outputs.divergence == pytest.approx(np.mean(errors), rel=1e-3)

@@ -24,7 +24,7 @@ from .comparison import Accuracy, Comparison, Evaluation, OutputAgreement
 from .costs import Costs, measure_costs
 from .matching import check_inputs, common_batch, match_outputs, unique_names
 from .side_by_side import Progress, compare_outputs
-from .turns import Runnable, any_large, latencies
+from .turns import Runnable, any_large, judging, latencies
 
 Model = onnx.ModelProto | str | os.PathLike[str]
 
@@ -78,12 +78,13 @@ def evaluate(
     size = common_batch(sessions, titles) or batch_size
     opened = open_set(images, sessions[first].inputs, recipe=recipe, labels=labels)
     sets = [opened.for_inputs(session.inputs) for session in sessions]
+    judges = judging(loadable, sessions, first)
     maps = [
-        match_outputs(session.outputs, sessions[first].outputs, title)
-        for title, session in zip(titles, sessions, strict=True)
+        match_outputs(judge.outputs, judges[first].outputs, title)
+        for title, judge in zip(titles, judges, strict=True)
     ]
     agreements, accuracies = compare_outputs(
-        sessions, sets, maps, first, size, labels is not None, progress
+        judges, sets, maps, first, size, labels is not None, progress
     )
     costs = [
         measure_costs(model, _open_shapes(sets[i], input_shape)) for i, model in enumerate(loadable)

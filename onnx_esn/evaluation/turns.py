@@ -20,6 +20,7 @@ import onnx
 from onnx_esn.calibration import Latency, Session, median_latency
 from onnx_esn.calibration.tensor_store import TensorStore
 from onnx_esn.errors import InferenceError, OnnxEsnError
+from onnx_esn.graph.judged_tensors import has_tensors, judged_tensors
 from onnx_esn.graph.model_file import initializer_bytes, load_model
 from onnx_esn.passes.export import runnable
 
@@ -63,13 +64,38 @@ class Runnable:
             model, session = floats, first(floats)
         self._open = partial(full, model)
         self._session = None if waiting else session
-        self.waiting = waiting
+        self.waiting, self.threads = waiting, threads
         self.inputs, self.outputs = session.inputs, session.outputs
 
     @contextmanager
     def session(self) -> Iterator[Session]:
         """The session, for as long as it is needed."""
         yield self._open() if self._session is None else self._session
+
+
+def judging(
+    models: Sequence[onnx.ModelProto | Path], running: Sequence[Runnable], first: int
+) -> list[Runnable]:
+    """What gives the outputs that are compared: `running` itself, where they can be.
+
+    How many boxes come out of NonMaxSuppression depends on the data: in their place are the tensors
+    that they are selected from (`judged_tensors`).
+
+    Args:
+        models: the models that are `running`.
+        running: what runs them as they are.
+        first: index of the reference, whose tensors are looked for in the others.
+    """
+    loaded = load_model(models[first], outside=True)
+    wanted = judged_tensors(loaded, labels=False)
+    if wanted == [x.name for x in loaded.graph.output]:
+        return list(running)
+    found = []
+    for model, run in zip(models, running, strict=True):
+        other = load_model(model, outside=True)
+        names = wanted if has_tensors(other, wanted) else judged_tensors(other, labels=False)
+        found.append(Runnable(model, outputs=names, threads=run.threads, waiting=run.waiting))
+    return found
 
 
 def _in_floats(model: onnx.ModelProto | Path) -> onnx.ModelProto | None:

@@ -21,7 +21,7 @@ from onnx_esn.calibration import (
 from onnx_esn.errors import InferenceError, ModelError, OptionError
 from onnx_esn.evaluation.costs import file_bytes
 from onnx_esn.evaluation.matching import check_inputs, common_batch, match_outputs, unique_names
-from onnx_esn.evaluation.turns import Runnable, any_large, latencies
+from onnx_esn.evaluation.turns import Runnable, any_large, judging, latencies
 from onnx_esn.graph.model_file import check_model, load_model
 from onnx_esn.graph.model_source import ModelSource, plain_source
 
@@ -166,17 +166,18 @@ def _run(
     except InferenceError as error:
         raise InferenceError(f"{error} (without images, the files can be compared)") from error
     check_inputs(second.inputs, first.inputs, titles[1], titles[0])
-    names = match_outputs(second.outputs, first.outputs, titles[1])
+    one, other = judging(plain, (first, second), 0)
+    names = match_outputs(other.outputs, one.outputs, titles[1])
     size = common_batch((first, second), titles) or batch_size
     opened = open_set(images, first.inputs, recipe=recipe)
     sets = (opened.for_inputs(first.inputs), opened.for_inputs(second.inputs))
     show = progress and functools.partial(progress, "outputs")
-    agreements, divergence = output_agreements((first, second), sets, names, size, show)
+    agreements, divergence = output_agreements((one, other), sets, names, size, show)
     times: tuple[Latency, Latency] | None = None
     if latency:
         feeds = [next(data.batches(1)).feeds for data in sets]
-        one, other = latencies((first, second), feeds)
-        times = (one, other)
+        before, after = latencies((first, second), feeds)
+        times = (before, after)
     found = OutputsDifference(opened.name, len(opened), divergence, agreements, times)
     return _Samples(sets, size, found)
 

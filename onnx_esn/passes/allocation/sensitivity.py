@@ -19,6 +19,7 @@ from onnx import numpy_helper
 
 from onnx_esn.calibration import CalibrationSet, Session, collect_outputs
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.judged_tensors import judged_tensors
 from onnx_esn.numerics.agreement import divergence
 from onnx_esn.numerics.midrise import Floats, decode, encode
 from onnx_esn.numerics.step_size import optimal_step
@@ -61,6 +62,7 @@ class Prober:
         layers = list(self.layers.values())
         self._copy, self._slots = with_own_weights(model, Constants(model), layers)
         self._stored = {t.name: t for t in self._copy.graph.initializer}
+        self._judged = judged_tensors(model)
         self._reference = self._outputs()
 
     def divergence(self, weights: Mapping[str, Floats]) -> float:
@@ -80,7 +82,7 @@ class Prober:
             self._stored[tensor].CopyFrom(numpy_helper.from_array(value, tensor))
 
     def _outputs(self) -> dict[str, npt.NDArray[Any]]:
-        session = Session(self._copy, threads=self._threads)
+        session = Session(self._copy, outputs=self._judged, threads=self._threads)
         return collect_outputs(session, self.images.for_inputs(session.inputs), self._batch)
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnx_esn.calibration import CalibrationSet, Session, collect_outputs, input_specs
+from onnx_esn.calibration import CalibrationSet, Session, collect_outputs
 from onnx_esn.errors import InferenceError, OptionError
+from onnx_esn.graph.judged_tensors import has_tensors, judged_tensors
 from onnx_esn.numerics.agreement import divergence, divergences
 from onnx_esn.numerics.midrise import Floats
 
@@ -76,28 +77,31 @@ def judge_outputs(
 ) -> list[Judged]:
     """`numerics.agreement.divergence` of each model; infinite where one fails or gives NaN.
 
-    Outputs pair by name, or by position where the names differ.
+    Outputs, or what they are judged by (`judged_tensors`), pair by name, or by position where the
+    names differ.
 
     Raises:
         OptionError: the models do not have as many outputs as the reference.
         InferenceError: the reference does not run, or gives NaN.
     """
 
-    def run(model: onnx.ModelProto) -> dict[str, npt.NDArray[Any]]:
-        session = Session(model, threads=threads)
-        return collect_outputs(session, images.for_inputs(input_specs(model)), batch_size)
+    def run(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        session = Session(model, outputs=names, threads=threads)
+        return collect_outputs(session, images.for_inputs(session.inputs), batch_size)
 
-    wanted = run(reference)
+    judged = judged_tensors(reference)
+    wanted = run(reference, judged)
     result = []
     for model in models:
-        names = [output.name for output in model.graph.output]
-        if len(names) != len(wanted):
+        count, expected = len(model.graph.output), len(reference.graph.output)
+        names = judged if has_tensors(model, judged) else judged_tensors(model)
+        if count != expected or len(names) != len(judged):
             raise OptionError(
-                f"the model has {len(names)} outputs, the reference {len(wanted)}; give the model "
+                f"the model has {count} outputs, the reference {expected}; give the model "
                 f"that this one was made from"
             )
         try:
-            outputs = run(model)
+            outputs = run(model, names)
         except InferenceError as error:
             log.info("diverges infinitely: %s", error)
             result.append(Judged(math.inf))

@@ -8,6 +8,7 @@ import onnx
 from onnx_esn.calibration import CalibrationSet, Session, input_specs
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.hoisting import captured
+from onnx_esn.graph.judged_tensors import judged_tensors
 from onnx_esn.numerics.agreement import class_axis, is_classifier, is_probability
 from onnx_esn.passes.layerwise.following import reached_tensors
 from onnx_esn.passes.learning.training_graph import Kind, Target
@@ -23,8 +24,8 @@ def choose_targets(
     Raises:
         InferenceError: a model does not run on the images.
     """
-    outputs = [o.name for o in reference.graph.output]
-    theirs = {o.name for o in student.graph.output}
+    outputs = judged_tensors(reference)
+    theirs = {name for node in student.graph.node for name in node.output}
     wanted = [name for name in outputs if name in theirs]
     mine = set(_sums(student)).difference(outputs)
     streams = [name for name in _sums(reference) if name in mine]
@@ -32,7 +33,7 @@ def choose_targets(
     seen = []
     for model in (reference, student):
         fitting = images.for_inputs(input_specs(model))
-        (batch,) = fitting.take(2).batches(2)
+        batch = next(iter(fitting.take(2).batches(2)))
         seen.append(Session(model, outputs=names).run(batch.feeds))
     a, b = seen
     alike = {n for n in names if a[n].dtype == np.float32 and a[n].shape == b[n].shape}
