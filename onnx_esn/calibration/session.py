@@ -144,7 +144,9 @@ class Session:
                     "weights of the model are in an external file that was not loaded; pass the "
                     "path of the model, or load it with its external data"
                 )
-            return self._serialize(model if outputs is None else expose(model, outputs))
+            own = [output.name for output in model.graph.output]
+            whole = outputs is None or list(outputs) == own
+            return self._serialize(model if whole else expose(model, outputs or own))
         path = Path(model).expanduser()
         if not path.is_file():
             raise ModelError(f"{path}: no such file")
