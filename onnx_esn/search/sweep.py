@@ -42,7 +42,7 @@ def sweep(
     *,
     targets: Sequence[float] | None = None,
     methods: Sequence[str] | None = None,
-    effort: str = "fast",
+    effort: str = "balanced",
     ratios: Sequence[float] | None = None,
     bits: Sequence[int] | None = None,
     labels: str | Path | npt.NDArray[Any] | None = None,

@@ -17,7 +17,7 @@ sweep_options = stacked(
     ),
     click.option(
         "--effort",
-        default="fast",
+        default="balanced",
         show_default=True,
         type=click.Choice(["fast", "balanced", "thorough"]),
         help="How much each method tries to meet a target.",

@@ -37,6 +37,7 @@ Integers = npt.NDArray[np.int64]
 Samples = npt.NDArray[np.intp]
 
 NO_PRUNING = math.inf
+NEEDED = (1.0,)  # scales where channels have to go
 JUDGED = 0.2  # share of the images that judges
 LEAST_TO_JUDGE = 10
 # Standard errors by which images typically have to diverge less with pruning; where nothing tells,
@@ -50,7 +51,8 @@ class Effort:
 
     Attributes:
         passes: over all images, for the sensitivities; each trial is one more, and the result.
-        scales: what a channel's loss counts against a bit's, in each trial.
+        scales: what a channel's loss counts against a bit's, in each trial. Channels do not go
+            unless it was seen on images that this is better, or the budget cannot be met without.
     """
 
     passes: float
@@ -58,7 +60,7 @@ class Effort:
 
 
 EFFORTS = {
-    "fast": Effort(2.0, (1.0,)),
+    "fast": Effort(2.0, (NO_PRUNING,)),
     "balanced": Effort(5.0, (NO_PRUNING, 1.0)),
     "thorough": Effort(40.0, (NO_PRUNING, 4.0, 2.0, 1.0, 0.5)),
 }
@@ -185,21 +187,8 @@ class _Search:
 
     def run(self, budget: float) -> tuple[Trial, tuple[Trial, ...]]:
         options = self.options
-        effort = EFFORTS[options.effort]
-        losses = measure_losses(
-            self.model,
-            self.images,
-            passes=effort.passes,
-            only=options.only,
-            exclude=options.exclude,
-            input_shape=options.input_shape,
-            quantizer=QUANTIZERS[options.quantizer],
-            prune=options.prune,
-            quantize=options.bits is None,
-            options=options.walk,
-        )
+        losses, decisions = self._decided(budget)
         self.seen = self._reference_seen(losses)
-        decisions = self._decisions(losses, budget, effort.scales if options.prune else ())
         judge = len(decisions) > 1 and len(self.images) >= LEAST_TO_JUDGE
         if not judge:
             scale, decision = decisions[0]  # without pruning, if that can be
@@ -225,13 +214,44 @@ class _Search:
         final = self._carry_out(losses, *decisions[best])
         return replace(final, divergence=judged[best].value), tuple(trials)
 
+    def _decided(self, budget: float) -> tuple[Losses, list[tuple[float, Decision]]]:
+        """What everything would lose, and what to try."""
+        options = self.options
+        scales = EFFORTS[options.effort].scales if options.prune else (NO_PRUNING,)
+        if options.prune and options.bits is not None and not any(map(math.isfinite, scales)):
+            scales = NEEDED  # only widths are chosen
+        prune = any(map(math.isfinite, scales))
+        losses = self._losses(prune)
+        try:
+            return losses, self._decisions(losses, budget, scales)
+        except BudgetError:
+            if prune or not options.prune:
+                raise
+        losses = self._losses(True)
+        return losses, self._decisions(losses, budget, NEEDED)
+
+    def _losses(self, prune: bool) -> Losses:
+        options = self.options
+        return measure_losses(
+            self.model,
+            self.images,
+            passes=EFFORTS[options.effort].passes,
+            only=options.only,
+            exclude=options.exclude,
+            input_shape=options.input_shape,
+            quantizer=QUANTIZERS[options.quantizer],
+            prune=prune,
+            quantize=options.bits is None,
+            options=options.walk,
+        )
+
     def _decisions(
         self, losses: Losses, budget: float, scales: Sequence[float]
     ) -> list[tuple[float, Decision]]:
         """What to try, by scale; each way of pruning once."""
         found: list[tuple[float, Decision]] = []
         failed: BudgetError | None = None
-        for scale in scales or (NO_PRUNING,):
+        for scale in scales:
             try:
                 decision = decide(
                     losses,

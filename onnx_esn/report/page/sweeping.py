@@ -34,7 +34,7 @@ def sweep_report(
     swept: Mapping[str, Any],
     *,
     arguments: Iterable[str] = (),
-    effort: str = "fast",
+    effort: str = "balanced",
     recipe: Path | None = None,
     eval_images: Path | None = None,
     labels: Path | None = None,

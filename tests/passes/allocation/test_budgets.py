@@ -236,6 +236,17 @@ def test_reconstruction_loses_less_than_signal_norm(options):
     assert found["reconstruction"] < 1.1 * found["signal-norm"]
 
 
+def test_fast_takes_channels_away_only_where_it_must():
+    for budget, pruned in (("10%", False), ("4%", False), ("2.5%", True)):  # 3.1 % is one bit
+        step = CompensatedQuantization(
+            images(), target_cost=budget, prune=True, effort="fast", walk=OPTIONS
+        )
+        stages = dict(step.stages(model()))
+        assert ("prune" in stages) == pruned
+        (trial,) = stages["quantize"].details["trials"]
+        assert trial["kept"]
+
+
 def test_efforts_try_more_and_more():
     passes = [effort.passes for effort in EFFORTS.values()]
     scales = [len(effort.scales) for effort in EFFORTS.values()]
