@@ -21,7 +21,7 @@ from onnx_esn.graph.external_data import write_with_data
 from onnx_esn.graph.model_file import initializer_bytes, load_model, save_model
 from onnx_esn.passes.layerwise.following import find_plain_layers
 from onnx_esn.passes.layerwise.working_copy import with_own_weights
-from onnx_esn.passes.quantizing.quantizable import find_jobs
+from onnx_esn.passes.quantizing.quantizable import find_quantizable
 from onnx_esn.search.fingerprint import fingerprint_model
 from onnx_esn.temporary import process_folder
 from tests.net import Net
@@ -160,9 +160,9 @@ def test_a_path_leaves_them_outside_and_gives_a_model_that_holds_them(path, monk
 
     def spy(model, *args, **options):
         seen.append(left(model))
-        return find_jobs(model, *args, **options)
+        return find_quantizable(model, *args, **options)
 
-    monkeypatch.setattr("onnx_esn.passes.quantizing.quantization.find_jobs", spy)
+    monkeypatch.setattr("onnx_esn.passes.quantizing.quantization.find_quantizable", spy)
     expected = onnx_esn.quantize(load_model(path), bits=3).model
     found = onnx_esn.quantize(model=path, bits=3).model
     assert [len(names) for names in seen] == [0, 2]
@@ -177,9 +177,9 @@ def test_compress_of_a_path_leaves_them_outside_and_gives_a_model_that_holds_the
 
     def spy(model, *args, **options):
         seen.append(left(model))
-        return find_jobs(model, *args, **options)
+        return find_quantizable(model, *args, **options)
 
-    monkeypatch.setattr("onnx_esn.passes.quantizing.quantization.find_jobs", spy)
+    monkeypatch.setattr("onnx_esn.passes.quantizing.quantization.find_quantizable", spy)
     images = np.random.default_rng(0).normal(size=(12, 3, 8, 8)).astype(kind_of(load_model(path)))
     results = [
         onnx_esn.compress(model, images, bits=3, method="nearest", latency=False)
