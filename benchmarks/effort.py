@@ -18,7 +18,8 @@ import click
 
 from benchmarks.common import forward_seconds, load, machine_class, sets
 from onnx_esn.calibration import Session
-from onnx_esn.passes.allocation.trials import EFFORTS, TrialOptions, compress_to
+from onnx_esn.passes.allocation.efforts import EFFORTS
+from onnx_esn.passes.allocation.trials import TrialOptions, compress_to
 from onnx_esn.passes.layers.costs import total_macs
 
 

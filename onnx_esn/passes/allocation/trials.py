@@ -1,7 +1,7 @@
 """Compress to a budget in several ways, and keep the one that the outputs on other images favour.
 
 The expected losses of channels and of bits are measured separately, and how they add up is only
-roughly known. So a few splits of the budget between pruning and bits are carried out (`SCALES`:
+roughly known. So a few splits of the budget between pruning and bits are carried out (`EFFORTS`:
 what a channel's loss counts against a bit's), each is judged by the divergence of its outputs from
 the float model's on images that were not used for it, and the best is done again with all images.
 """
@@ -19,10 +19,11 @@ import numpy.typing as npt
 import onnx
 
 from onnx_esn.calibration import CalibrationSet
-from onnx_esn.errors import BudgetError, OptionError
+from onnx_esn.errors import BudgetError
 from onnx_esn.numerics.midrise import MAX_BITS
 from onnx_esn.numerics.quantizers import MID_RISE, QUANTIZERS
 from onnx_esn.passes.allocation.bit_plan import bit_plan
+from onnx_esn.passes.allocation.efforts import EFFORTS, NEEDED, NO_PRUNING, check_effort
 from onnx_esn.passes.allocation.joint import Decision, Losses, decide, measure_losses
 from onnx_esn.passes.allocation.removal import remove_classes
 from onnx_esn.passes.base import PassResult
@@ -36,34 +37,11 @@ log = logging.getLogger(__name__)
 Integers = npt.NDArray[np.int64]
 Samples = npt.NDArray[np.intp]
 
-NO_PRUNING = math.inf
-NEEDED = (1.0,)  # scales where channels have to go
 JUDGED = 0.2  # share of the images that judges
 LEAST_TO_JUDGE = 10
 # Standard errors by which images typically have to diverge less with pruning; where nothing tells,
 # a mean divergence over n images is taken to be known to about 2/√n of itself.
 ERRORS, DOUBT = 1.0, 2.0
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is tried.
-
-    Attributes:
-        passes: over all images, for the sensitivities; each trial is one more, and the result.
-        scales: what a channel's loss counts against a bit's, in each trial. Channels do not go
-            unless it was seen on images that this is better, or the budget cannot be met without.
-    """
-
-    passes: float
-    scales: tuple[float, ...]
-
-
-EFFORTS = {
-    "fast": Effort(2.0, (NO_PRUNING,)),
-    "balanced": Effort(5.0, (NO_PRUNING, 1.0)),
-    "thorough": Effort(40.0, (NO_PRUNING, 4.0, 2.0, 1.0, 0.5)),
-}
 
 
 @dataclass(frozen=True)
@@ -126,12 +104,6 @@ class TrialOptions:
 
     def __post_init__(self) -> None:
         check_effort(self.effort)
-
-
-def check_effort(name: str) -> None:
-    """Raise `OptionError` for a name that is not among `EFFORTS`."""
-    if name not in EFFORTS:
-        raise OptionError(f"effort {name!r} is not known; there are: {', '.join(EFFORTS)}")
 
 
 def compress_to(

@@ -16,7 +16,8 @@ from onnx_esn.errors import ModelError, OptionError
 from onnx_esn.numerics.midrise import MAX_BITS
 from onnx_esn.numerics.quantizers import MID_RISE
 from onnx_esn.passes.activations.quantizing import QuantizeActivations
-from onnx_esn.passes.allocation.trials import TrialOptions, check_effort, compress_to
+from onnx_esn.passes.allocation.efforts import check_effort
+from onnx_esn.passes.allocation.trials import TrialOptions, compress_to
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.correcting.recalibration import Recalibrate
 from onnx_esn.passes.layers.costs import cost_target

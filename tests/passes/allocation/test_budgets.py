@@ -11,10 +11,11 @@ import pytest
 
 from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import BudgetError, OptionError
+from onnx_esn.passes.allocation.efforts import EFFORTS
 from onnx_esn.passes.allocation.joint import Losses, decide, measure_losses
 from onnx_esn.passes.allocation.removal import remove_classes
 from onnx_esn.passes.allocation.sensitivity import Prober, layer_sensitivities
-from onnx_esn.passes.allocation.trials import EFFORTS, Trial, _favoured
+from onnx_esn.passes.allocation.trials import Trial, _favoured
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.correcting.output_divergence import Judged
 from onnx_esn.passes.correcting.reconstruction import Reconstruct
