@@ -144,9 +144,9 @@ class Session:
                     "weights of the model are in an external file that was not loaded; pass the "
                     "path of the model, or load it with its external data"
                 )
-            own = [output.name for output in model.graph.output]
-            whole = outputs is None or list(outputs) == own
-            return self._serialize(model if whole else expose(model, outputs or own))
+            if outputs is not None and list(outputs) != [x.name for x in model.graph.output]:
+                model = expose(model, outputs)
+            return self._serialize(model)
         path = Path(model).expanduser()
         if not path.is_file():
             raise ModelError(f"{path}: no such file")

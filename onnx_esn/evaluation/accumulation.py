@@ -10,13 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_esn.errors import VerificationError
-from onnx_esn.numerics.agreement import Agreement, agreement, are_labels, class_axis
-from onnx_esn.numerics.output_error import (
-    channel_axis,
-    channel_squares,
-    error_ratio,
-    noise_shares,
-)
+from onnx_esn.numerics.agreement import Agreement, measured
+from onnx_esn.numerics.output_error import error_ratio, noise_shares
 
 from .comparison import Accuracy, OutputAgreement
 
@@ -59,16 +54,12 @@ class AgreementSum:
             self.reason = f"its type is {reference.dtype}, not a number"
             return
         try:
-            part = agreement(reference, candidate)
+            part, signal, noise = measured(reference, candidate)
         except VerificationError as error:
             self.reason = str(error)
             return
         count = part.samples
-        ref = reference.astype(np.float64)
-        numbers = class_axis(ref) is None and not are_labels(reference)
-        axis = channel_axis(ref.shape) if numbers else None
-        squares = channel_squares(ref, candidate.astype(np.float64), axis)
-        self._add_squares(*(x.sum(axis=0) for x in squares))
+        self._add_squares(signal, noise)
         self._cosine += part.cosine * count
         self._top1 = _add(self._top1, part.top1, count)
         self._kl = _add(self._kl, part.kl, count)

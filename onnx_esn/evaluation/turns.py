@@ -20,7 +20,7 @@ import onnx
 from onnx_esn.calibration import Latency, Session, median_latency
 from onnx_esn.calibration.tensor_store import TensorStore
 from onnx_esn.errors import InferenceError, OnnxEsnError
-from onnx_esn.graph.judged_tensors import has_tensors, judged_tensors
+from onnx_esn.graph.judged_tensors import judged_beside, judged_tensors
 from onnx_esn.graph.model_file import initializer_bytes, load_model
 from onnx_esn.passes.export import runnable
 
@@ -92,8 +92,7 @@ def judging(
         return list(running)
     found = []
     for model, run in zip(models, running, strict=True):
-        other = load_model(model, outside=True)
-        names = wanted if has_tensors(other, wanted) else judged_tensors(other, labels=False)
+        names = judged_beside(load_model(model, outside=True), wanted, labels=False)
         found.append(Runnable(model, outputs=names, threads=run.threads, waiting=run.waiting))
     return found
 

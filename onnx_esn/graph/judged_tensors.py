@@ -7,8 +7,6 @@ The numbers that they are selected from can, and do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import onnx
 from onnx import TensorProto
 
@@ -61,9 +59,10 @@ def _varies(output: onnx.ValueInfoProto, counted: set[str]) -> bool:
     return output.name in counted and not all(d.HasField("dim_value") for d in shape.dim)
 
 
-def has_tensors(model: onnx.ModelProto, names: Iterable[str]) -> bool:
-    """Whether nodes of the main graph make all of these."""
-    return set(names) <= {name for node in model.graph.node for name in node.output}
+def judged_beside(model: onnx.ModelProto, judged: list[str], *, labels: bool = True) -> list[str]:
+    """What a model is judged by beside one that is judged by these tensors: the same, if it can."""
+    made = {name for node in model.graph.node for name in node.output}
+    return judged if set(judged) <= made else judged_tensors(model, labels=labels)
 
 
 def _by_values(model: onnx.ModelProto) -> set[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -54,11 +55,28 @@ class Agreement:
     samples: int
 
 
+class Measured(NamedTuple):
+    """An agreement, with the sums of squares (C,) by channel that its error is made of."""
+
+    agreement: Agreement
+    signal: Floats
+    noise: Floats
+
+
 def agreement(reference: npt.ArrayLike, candidate: npt.ArrayLike) -> Agreement:
     """Return how well the outputs `candidate` (N, ...) agree with `reference` (N, ...).
 
     Raises:
         VerificationError: shapes differ, there is no sample, or a value is not finite.
+    """
+    return measured(reference, candidate).agreement
+
+
+def measured(reference: npt.ArrayLike, candidate: npt.ArrayLike) -> Measured:
+    """Return the same with what more samples can be added to.
+
+    Raises:
+        VerificationError: as there.
     """
     ref, cand = _pair(reference, candidate)
     for name, values in (("reference", ref), ("candidate", cand)):
@@ -72,11 +90,12 @@ def agreement(reference: npt.ArrayLike, candidate: npt.ArrayLike) -> Agreement:
         axis = None
         a, b = _rows(ref, classes), _rows(cand, classes)
         top1, kl = float((a.argmax(axis=1) == b.argmax(axis=1)).mean()), _divergence_kl(a, b)
-    signal, noise = channel_squares(ref, cand, axis)
-    error = error_ratio(noise_shares(signal.sum(axis=0), noise.sum(axis=0)))
+    signal, noise = (x.sum(axis=0) for x in channel_squares(ref, cand, axis))
+    error = error_ratio(noise_shares(signal, noise))
     with np.errstate(divide="ignore"):
         snr_db = float(-10.0 * np.log10(error))
-    return Agreement(top1, _cosine(ref, cand), snr_db, kl, error, ref.shape[0])
+    found = Agreement(top1, _cosine(ref, cand), snr_db, kl, error, ref.shape[0])
+    return Measured(found, signal, noise)
 
 
 def divergence(refs: Mapping[str, npt.ArrayLike], cands: Mapping[str, npt.ArrayLike]) -> float:

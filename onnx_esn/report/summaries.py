@@ -109,9 +109,14 @@ def trial_lines(details: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def was_kept(trial: Mapping[str, Any], rank: int) -> bool:
+    """Whether a trial was kept; of documents that do not say, the one of the least divergence."""
+    return bool(trial.get("kept", rank == 0))
+
+
 def said_of(trial: Mapping[str, Any], rank: int) -> str:
     """Whether a trial was kept; if it should have been by its rank, why not."""
-    if trial.get("kept", rank == 0):
+    if was_kept(trial, rank):
         return " (kept)"
     return " (not clearly better)" if rank == 0 else ""
 

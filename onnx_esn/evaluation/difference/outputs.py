@@ -13,7 +13,7 @@ from onnx_esn.calibration import CalibrationSet, Session, iterate_outputs
 from onnx_esn.evaluation.accumulation import AgreementSum
 from onnx_esn.evaluation.comparison import OutputAgreement
 from onnx_esn.evaluation.turns import Runnable, side_by_side
-from onnx_esn.numerics.agreement import are_labels, divergence
+from onnx_esn.numerics.agreement import are_labels, divergence, is_classifier
 
 Array = npt.NDArray[Any]
 
@@ -49,16 +49,11 @@ def output_agreements(
     for mine, theirs in side_by_side(models, run):
         for name, other in names.items():
             sums[name].add(mine[name], theirs[other])
-            if _few(mine[name]) and not are_labels(mine[name]):
+            if is_classifier(mine[name]) and not are_labels(mine[name]):
                 scores[name].append((mine[name], theirs[other]))
     results = tuple(total.result() for total in sums.values())
     terms = [_divergence(result, scores[result.output]) for result in results]
     return results, float(np.mean(terms))
-
-
-def _few(output: Array) -> bool:
-    """Whether an output has class scores, (N, C[, 1, …])."""
-    return output.ndim >= 2 and output.shape[1] >= 2 and all(n == 1 for n in output.shape[2:])
 
 
 def _divergence(result: OutputAgreement, scores: Sequence[tuple[Array, Array]]) -> float:

@@ -14,7 +14,7 @@ import onnx
 
 from onnx_esn.calibration import CalibrationSet, Session, collect_outputs
 from onnx_esn.errors import InferenceError, OptionError
-from onnx_esn.graph.judged_tensors import has_tensors, judged_tensors
+from onnx_esn.graph.judged_tensors import judged_beside, judged_tensors
 from onnx_esn.numerics.agreement import divergence, divergences
 from onnx_esn.numerics.midrise import Floats
 
@@ -94,7 +94,7 @@ def judge_outputs(
     result = []
     for model in models:
         count, expected = len(model.graph.output), len(reference.graph.output)
-        names = judged if has_tensors(model, judged) else judged_tensors(model)
+        names = judged_beside(model, judged)
         if count != expected or len(names) != len(judged):
             raise OptionError(
                 f"the model has {count} outputs, the reference {expected}; give the model "

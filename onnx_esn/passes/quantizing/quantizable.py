@@ -134,14 +134,15 @@ def find_quantizable(
         OptionError: a pattern matches no layer.
     """
     jobs, skipped = find_jobs(model, view, exclude, only)
-    few = [job for job in jobs if _too_few(job.weight)]
-    left_alone = [Skipped(x.name, _TOO_FEW) for job in few for x in job.layers]
-    return [job for job in jobs if job not in few], skipped + left_alone
+    few = [Skipped(x.name, _TOO_FEW) for job in jobs if _too_few(job) for x in job.layers]
+    return [job for job in jobs if not _too_few(job)], skipped + few
 
 
-def _too_few(weight: StoredWeight) -> bool:
-    M, K = weight.shape
-    return weight.step is None and M * (K - 1) < SHOWS_A_GRID - 1
+def _too_few(job: Job) -> bool:
+    layer = job.layers[0]
+    # The weight itself is read for few of them: a large one is not held.
+    few = layer.parameters - layer.filters < SHOWS_A_GRID - 1
+    return few and job.weight.step is None
 
 
 def _refusal(layers: Sequence[Layer], weights: Weights, excluded: dict[str, str]) -> str:

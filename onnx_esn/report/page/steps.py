@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from onnx_esn.report import numbers
 from onnx_esn.report.layout import count
-from onnx_esn.report.summaries import said_of, stage_lines
+from onnx_esn.report.summaries import said_of, stage_lines, was_kept
 
 from .markup import Markup, element
 from .pieces import Section, bars, region, section
@@ -39,9 +39,8 @@ def trial_table(trials: Sequence[Document]) -> Markup | None:
     rows = []
     for rank, trial in enumerate(ranked):
         macs = "all channels" if trial["macs"] is None else f"{numbers.si(trial['macs'])} MACs"
-        said = said_of(trial, rank)
-        kept = element("b", " ◂ kept") if said == " (kept)" else None
-        mark = kept or said or None
+        kept = was_kept(trial, rank)
+        mark = element("b", " ◂ kept") if kept else said_of(trial, rank) or None
         rows.append(
             element(
                 "tr",
