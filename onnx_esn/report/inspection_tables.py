@@ -98,7 +98,8 @@ def _bits(layer: LayerInspection) -> str:
 
 def _legend(inspection: Inspection) -> str:
     shapes = inspection.input_shapes
-    fed = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in shapes.items())
+    sizes = {name: "×".join(map(str, shape)) or "a number" for name, shape in shapes.items()}
+    fed = ", ".join(f"{name} {size}" for name, size in sizes.items())
     text = "MACs of one sample"
     text += f" ({fed})." if fed else "."
     if any(layer.groups > 1 for layer in inspection.layers):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -170,6 +171,13 @@ def test_layers():
     assert "112×112" in text
     (total,) = [line for line in text.splitlines() if line.startswith("total")]
     assert total.split()[1:] == ["3.00M", "18.4k", "32", "96.0M"]
+
+
+def test_an_input_that_is_a_number():
+    found = inspection(layer("a"))
+    shapes = {**found.input_shapes, "rate": ()}
+    text = render(inspection_tables(replace(found, input_shapes=shapes)))
+    assert "(x 1×3×8×8, rate a number)" in " ".join(text.split())
 
 
 def group(name, members=1, width=8, prunable=8, locks=(), granularity=1):

@@ -60,6 +60,12 @@ class Tape:
             self._constants[key] = name
         return self._constants[key]
 
+    def store(self, value: Array) -> str:
+        """A stored tensor that is not looked for among the others, such as a weight."""
+        name = self._names.fresh("backward.stored")
+        self.graph.initializer.append(numpy_helper.from_array(value.astype(self.dtype), name))
+        return name
+
     def reshape(self, x: str, shape: Sequence[int]) -> str:
         """Other axes, same values."""
         return self.emit("Reshape", x, self.constant(np.asarray(shape, np.int64)))

@@ -16,6 +16,7 @@ from onnx_esn.numerics.esn import esn_prime
 from onnx_esn.numerics.joint_allocation import LayerCost, allocate
 from onnx_esn.numerics.midrise import MAX_BITS, Floats
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
+from onnx_esn.passes.allocation.filter_errors import filter_errors
 from onnx_esn.passes.allocation.losses import (
     GroupCurve,
     bit_losses,
@@ -23,7 +24,13 @@ from onnx_esn.passes.allocation.losses import (
     input_classes,
     width_curves,
 )
-from onnx_esn.passes.allocation.sensitivity import Prober, layer_sensitivities
+from onnx_esn.passes.allocation.sensitivity import (
+    PROBED,
+    Prober,
+    Sensitivities,
+    rough_change,
+    sensitivities,
+)
 from onnx_esn.passes.layers.costs import InputShape, LayerView, measured_view
 from onnx_esn.passes.layerwise.input_moments import InputMoments, input_moments
 from onnx_esn.passes.layerwise.observation import Observation, observe
@@ -35,6 +42,7 @@ Integers = npt.NDArray[np.int64]
 
 # Images of a probe.
 FEWEST, MOST = 8, 256
+BACKWARD = 5  # passes that going forward and back takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +55,7 @@ class Losses:
         jobs: its weights that can be quantized.
         seen: its layers on the calibration set.
         moments: of their inputs, by layer name.
-        weights: sensitivity by layer name.
+        weights: what errors count.
         curves: of the groups that can lose channels.
         bits: by layer name, loss (M, 9).
     """
@@ -57,7 +65,7 @@ class Losses:
     jobs: tuple[Job, ...]
     seen: Observation
     moments: Mapping[str, InputMoments]
-    weights: Mapping[str, float]
+    weights: Sensitivities
     curves: tuple[GroupCurve, ...]
     bits: Mapping[str, Floats]
 
@@ -119,25 +127,56 @@ def measure_losses(
     seen = observe(model, images, names, options)
     moments = input_moments(model, seen)
     seen = replace(seen, halves={})  # as large as what was made of them
-    weights, prober = dict.fromkeys(names, 1.0), None
+    weights = Sensitivities(dict.fromkeys(names, 1.0), {})
+    prober = None
     if passes > 0:
-        probes = len(moments) + (2 * len(analysis.groups) if prune else 0)
-        wanted = round(passes * len(images) / max(probes, 1))
-        few = images.subset(_odd(len(images), min(max(wanted, FEWEST), MOST)))
+        predicted: dict[str, Floats] = {}
+        if quantize:
+            predicted = _predicted(model, images, moments, passes / 2, options)
+        layers = len(moments) if not predicted else min(len(moments), PROBED)
+        probes = layers + (2 * len(analysis.groups) if prune else 0)
+        left = passes / 2 if predicted else passes
+        few = images.subset(_odd(len(images), _count(left * len(images) / max(probes, 1))))
         size, threads = options.batch_size, options.threads
         prober = Prober(model, moments, few, batch_size=size, threads=threads)
-        weights |= layer_sensitivities(prober, options.report("sensitivity of layers"))
+        found = sensitivities(prober, predicted, options.report("sensitivity of layers"))
+        weights = replace(found, layers={**weights.layers, **found.layers})
     curves: list[GroupCurve] = []
     if prune:
         report = options.report("sensitivity of groups")
-        curves = width_curves(analysis, moments, weights, prober, report)
+        curves = width_curves(analysis, moments, weights.layers, prober, report)
     bits = {}
     if quantize:
         for job in jobs:
             m = moments.get(job.name)
             if m is not None and len(job.layers) == 1:
-                bits[job.name] = bit_losses(m, weights[job.name], quantizer)
+                own = weights.filters.get(job.name)
+                bits[job.name] = bit_losses(m, weights.layers[job.name], quantizer, own)
     return Losses(analysis, view, tuple(jobs), seen, moments, weights, tuple(curves), bits)
+
+
+def _predicted(
+    model: onnx.ModelProto,
+    images: CalibrationSet,
+    moments: Mapping[str, InputMoments],
+    passes: float,
+    options: WalkOptions,
+) -> dict[str, Floats]:
+    """What rounding each filter does, from as many images as so many passes allow."""
+    count = _count(passes / BACKWARD * len(images))
+    spread = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
+    return filter_errors(
+        model,
+        {name: rough_change(m) for name, m in moments.items()},
+        images.subset([int(i) for i in spread]),
+        batch_size=options.batch_size,
+        threads=options.threads,
+        progress=options.report("sensitivity of filters"),
+    )
+
+
+def _count(wanted: float) -> int:
+    return min(max(round(wanted), FEWEST), MOST)
 
 
 def _odd(count: int, wanted: int) -> list[int]:

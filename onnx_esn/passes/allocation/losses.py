@@ -201,12 +201,18 @@ def _reads(
     ]
 
 
-def bit_losses(moments: InputMoments, weight: float, quantizer: Quantizer = MID_RISE) -> Floats:
+def bit_losses(
+    moments: InputMoments,
+    weight: float,
+    quantizer: Quantizer = MID_RISE,
+    filters: Floats | None = None,
+) -> Floats:
     """Loss (M, 9) of each filter of a layer at 0 … 8 bits; infinite at 0 where it would be felt.
 
     Args:
         moments: of the layer.
         weight: what its relative error counts.
+        filters: what the error of each filter (M,) counts beside the others'; None: all alike.
         quantizer: the grid.
     """
     G, m, _ = moments.W.shape
@@ -225,4 +231,5 @@ def bit_losses(moments: InputMoments, weight: float, quantizer: Quantizer = MID_
         loss[..., b] = loss[..., b - 1] / 4.0
     energy = loss[..., 0].sum()
     loss *= weight / energy if energy > 0 else 0.0
-    return loss.reshape(G * m, -1)
+    rows = loss.reshape(G * m, -1)
+    return rows if filters is None else np.asarray(rows * filters[:, None])

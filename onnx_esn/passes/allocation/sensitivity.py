@@ -1,15 +1,18 @@
 """How much errors inside a model move its outputs, without labels.
 
-One layer or one channel group at a time is perturbed in the way that compression would do it, and
-the divergence of the model's outputs from the unperturbed ones is measured on some images. Rounding
-errors are spread over the positions of an image and average out where those are pooled; what a
-removed channel leaves behind does not. So both are probed, each for its own kind of loss.
+What rounding a filter does is found for all filters at once by going backward (`filter_errors`).
+How a layer's rounding adds up, and what pruning does, is probed: one layer or one channel group at
+a time is perturbed in the way that compression would do it, and the divergence of the model's
+outputs from the unperturbed ones is measured on some images. Rounding errors are spread over the
+positions of an image and average out where those are pooled; what a removed channel leaves behind
+does not. So both are probed, each for its own kind of loss.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ from onnx_esn.graph.judged_tensors import judged_tensors
 from onnx_esn.numerics.agreement import divergence
 from onnx_esn.numerics.midrise import Floats, decode, encode
 from onnx_esn.numerics.step_size import optimal_step
+from onnx_esn.passes.allocation.filter_errors import Change
 from onnx_esn.passes.layerwise.following import find_plain_layers
 from onnx_esn.passes.layerwise.input_moments import InputMoments
 from onnx_esn.passes.layerwise.working_copy import with_own_weights
@@ -30,6 +34,7 @@ from onnx_esn.passes.layerwise.working_copy import with_own_weights
 log = logging.getLogger(__name__)
 
 PROBE_BITS = 3
+PROBED = 8  # layers, where predictions say how the others stand beside them
 # Of the median sensitivity: what is measured below is noise.
 _FLOOR = 1e-2
 
@@ -86,29 +91,111 @@ class Prober:
         return collect_outputs(session, self.images.for_inputs(session.inputs), self._batch)
 
 
-def layer_sensitivities(
-    prober: Prober, progress: Callable[[int, int], None] | None = None
-) -> dict[str, float]:
-    """Divergence for each unit of relative rounding error, by layer; the least for silent ones.
+@dataclass(frozen=True, eq=False)
+class Sensitivities:
+    """What errors count.
 
-    Each layer is rounded to `PROBE_BITS` bits. Errors are taken to be small enough to add up.
+    Attributes:
+        layers: divergence for each unit of relative error of a layer's outputs, by its name.
+        filters: what the error of each of a layer's filters (M,) counts, beside that of the others:
+            the mean weighted by their errors at `PROBE_BITS` is 1. All alike where it is missing.
     """
-    found: dict[str, float] = {}
-    for done, name in enumerate(prober.layers):
-        m = prober.moments[name]
-        rows = m.W.reshape(-1, m.W.shape[2])
-        step = optimal_step(rows, PROBE_BITS)
-        rough = decode(encode(rows, step, PROBE_BITS), step).reshape(m.W.shape)
-        energy = m.energy
-        relative = m.error(rough) / energy if energy > 0 else 0.0
-        if relative > 0:
-            found[name] = prober.divergence({name: rough}) / relative
+
+    layers: Mapping[str, float]
+    filters: Mapping[str, Floats]
+
+
+def rough_weights(m: InputMoments) -> Floats:
+    """The weights (G, m, d) of a layer rounded to nearest with `PROBE_BITS` bits."""
+    rows = m.W.reshape(-1, m.W.shape[2])
+    step = optimal_step(rows, PROBE_BITS)
+    return decode(encode(rows, step, PROBE_BITS), step).reshape(m.W.shape)
+
+
+def rough_change(m: InputMoments) -> Change:
+    """The same as a change of the filters."""
+    change = rough_weights(m) - m.W
+    shift = np.einsum("gmd,gd->gm", change, m.mean)
+    return Change(change.reshape(-1, m.W.shape[2]), shift.reshape(-1))
+
+
+def sensitivities(
+    prober: Prober,
+    predicted: Mapping[str, Floats] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sensitivities:
+    """What errors of layers and filters count.
+
+    Args:
+        prober: each layer is rounded to `PROBE_BITS` bits, alone. Errors are taken to be small
+            enough to add up.
+        predicted: `filter_errors` (M,) of `rough_change`, by layer. Of layers that have it only a
+            few are probed, as it knows all of them beside each other, but not how errors of the
+            filters of one layer add up.
+        progress: called with (probes done, probes).
+
+    Returns:
+        For each layer of the prober; the least sensitivity where nothing was seen.
+    """
+    predicted = predicted or {}
+    rough = {name: rough_weights(prober.moments[name]) for name in prober.layers}
+    relative = {name: _relative(prober.moments[name], W) for name, W in rough.items()}
+    names = [name for name in prober.layers if relative[name] > 0]
+    found = {name: float(predicted[name].sum()) for name in names if name in predicted}
+    known = [name for name, value in found.items() if value > 0]
+    probed = {*_spread(known, PROBED), *(name for name in names if name not in known)}
+    ratios = []
+    for done, name in enumerate(x for x in names if x in probed):
+        measured = prober.divergence({name: rough[name]})
+        if name in known:
+            ratios.append(measured / found[name])
+        else:
+            found[name] = measured
         if progress is not None:
-            progress(done + 1, len(prober.layers))
+            progress(done + 1, len(probed))
+    sound = [x for x in ratios if np.isfinite(x) and x > 0]
+    ratio = float(np.median(sound)) if sound else 1.0
+    layers = {n: (ratio if n in known else 1.0) * v / relative[n] for n, v in found.items()}
+    filters = {n: _importance(predicted[n], prober.moments[n], rough[n]) for n in known}
+    result = Sensitivities(_within(layers, prober.layers), filters)
+    log.info("sensitivities of layers: %s (predicted, times %.3g)", result.layers, ratio)
+    return result
+
+
+def _relative(m: InputMoments, W: Floats) -> float:
+    """Energy of the error of other weights, relative to that of the outputs."""
+    energy = m.energy
+    return m.error(W) / energy if energy > 0 else 0.0
+
+
+def _spread(names: Sequence[str], count: int) -> list[str]:
+    """So many of the names, evenly."""
+    at = np.linspace(0, len(names) - 1, min(count, len(names)))
+    return [names[round(i)] for i in at]
+
+
+def _within(found: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+    """The sensitivities of all names, none below the noise."""
     sound = [v for v in found.values() if np.isfinite(v) and v > 0]
     if not sound:
-        return dict.fromkeys(prober.layers, 1.0)
+        return dict.fromkeys(names, 1.0)
     least, most = _FLOOR * float(np.median(sound)), max(sound)
-    result = {name: min(max(found.get(name, least), least), most) for name in prober.layers}
-    log.info("sensitivities of layers: %s", result)
-    return result
+    return {name: min(max(found.get(name, least), least), most) for name in names}
+
+
+def _importance(predicted: Floats, m: InputMoments, rough: Floats) -> Floats:
+    """What the error of each filter (M,) counts.
+
+    Half of what was seen, in decibels: how the layers behind make up for errors once they are
+    rounded themselves was not. It is told in steps of 1/64 octave, so that the last bits of sums do
+    not decide.
+    """
+    error = m.errors(rough).reshape(-1)
+    seen = (error > 0) & (predicted > 0)
+    if not seen.any():
+        return np.ones(error.size)
+    octaves = np.zeros(error.size)
+    octaves[seen] = 0.5 * np.log2(predicted[seen] / error[seen])
+    octaves[~seen] = np.median(octaves[seen])
+    octaves -= np.log2(float((error * np.exp2(octaves)).sum() / error.sum()))
+    return np.asarray(np.exp2(np.round(octaves * 64.0) / 64.0))

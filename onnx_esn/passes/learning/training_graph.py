@@ -20,20 +20,18 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnx_esn.errors import OperationError
-from onnx_esn.graph.constants import Constants, operator_sets
+from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.facts import Facts
-from onnx_esn.graph.gradients.backward import LEAST_OPSET, append_backward
+from onnx_esn.graph.gradients.backward import append_backward
+from onnx_esn.graph.gradients.pad_fusion import fuse_pads
+from onnx_esn.graph.gradients.preparing import differentiable, infer_appended, tensor_info
 from onnx_esn.graph.gradients.tape import Tape
 from onnx_esn.graph.inputs import Shape
-from onnx_esn.graph.opset import raise_opset
 from onnx_esn.graph.shapes import infer_facts
 from onnx_esn.numerics.output_error import channel_axis
-from onnx_esn.passes.base import copied
-from onnx_esn.passes.learning.pad_fusion import fuse_pads
 
 Array = npt.NDArray[Any]
 _TARGET = "learning.target."
-_IR_VERSION = 8  # initializers are no inputs any more
 # Between the scores themselves, which say little where the reference is sure, and all alike.
 _TEMPERATURE = 2.0
 _LEAST_PROBABILITY = 1e-7  # whose logarithm float32 still tells from that of 0
@@ -107,7 +105,7 @@ def training_graph(
     Raises:
         OperationError: the shape of a target is unknown, or the operator set cannot be raised.
     """
-    graph_model = _raised(model)
+    graph_model = differentiable(model)
     graph = graph_model.graph
     shapes = {t.name: tuple(t.dims) for t in graph.initializer if t.name in set(parameters)}
     facts = infer_facts(graph_model, sizes, Constants(graph_model))
@@ -115,23 +113,14 @@ def training_graph(
     _to_inputs(graph, shapes, facts)
     for info in graph.input:
         if info.name in sizes:
-            info.CopyFrom(_info(info.name, facts, sizes[info.name]))
+            info.CopyFrom(tensor_info(info.name, facts, sizes[info.name]))
     del graph.output[:]
     loss = _append_loss(graph_model, facts, targets)
     found = append_backward(graph_model, facts, loss, list(parameters))
     graph.output.append(helper.make_tensor_value_info(loss, TensorProto.FLOAT, ()))
     for name, gradient in found.gradients.items():
-        graph.output.append(_info(gradient, facts, shapes[name], facts.types[name]))
+        graph.output.append(tensor_info(gradient, facts, shapes[name], facts.types[name]))
     return TrainingGraph(graph_model, loss, dict(found.gradients), found.blocked)
-
-
-def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that gradients are known of; it never leaves, so that its IR version is free."""
-    copy = copied(model)
-    copy.ir_version = max(copy.ir_version, _IR_VERSION)
-    if operator_sets(model).get("", 1) >= LEAST_OPSET:
-        return copy
-    return raise_opset(copy, LEAST_OPSET)[0]
 
 
 def _to_inputs(graph: onnx.GraphProto, shapes: Mapping[str, Shape], facts: Facts) -> None:
@@ -142,7 +131,7 @@ def _to_inputs(graph: onnx.GraphProto, shapes: Mapping[str, Shape], facts: Facts
     for name, shape in shapes.items():
         facts.values.pop(name, None)
         if name not in declared:
-            graph.input.append(_info(name, facts, shape))
+            graph.input.append(tensor_info(name, facts, shape))
 
 
 def _append_loss(model: onnx.ModelProto, facts: Facts, targets: Sequence[Target]) -> str:
@@ -153,20 +142,14 @@ def _append_loss(model: onnx.ModelProto, facts: Facts, targets: Sequence[Target]
         shape = facts.shapes.get(target.tensor)
         if shape is None:
             raise OperationError(f"the shape of '{target.tensor}' is unknown: it cannot be learned")
-        feed = _info(target.feed, facts, shape, TensorProto.FLOAT)
+        feed = tensor_info(target.feed, facts, shape, TensorProto.FLOAT)
         model.graph.input.append(feed)
-        given += [feed, _info(target.tensor, facts, shape)]
+        given += [feed, tensor_info(target.tensor, facts, shape)]
         values = target.kind in (Kind.VALUES, Kind.CHANNELS)
         term = _error(tape, target, shape) if values else _divergence(tape, target, shape)
         terms.append(tape.emit("Mul", term, tape.constant(target.weight)))
     loss = tape.add(terms)
-    part = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    part.graph.node.extend(model.graph.node[first:])
-    part.graph.initializer.extend(model.graph.initializer)
-    part.graph.input.extend(given)
-    found = infer_facts(part, {info.name: _dims(info) for info in given})
-    facts.shapes.update(found.shapes)
-    facts.types.update(found.types)
+    infer_appended(model, facts, first, given)
     return loss
 
 
@@ -198,11 +181,3 @@ def _error(t: Tape, target: Target, shape: Shape) -> str:
     whole = t.emit("Add", t.emit("Add", signal, noise), t.constant(1e-12))
     total = t.reduce_sum(t.emit("Div", noise, whole), [0])
     return t.emit("Mul", total, t.constant(1.0 / shape[axis]))
-
-
-def _info(name: str, facts: Facts, shape: Shape, elem: int | None = None) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, elem or facts.types[name], shape)
-
-
-def _dims(info: onnx.ValueInfoProto) -> Shape:
-    return tuple(d.dim_value for d in info.type.tensor_type.shape.dim)

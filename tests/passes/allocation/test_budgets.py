@@ -12,9 +12,16 @@ import pytest
 from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import BudgetError, OptionError
 from onnx_esn.passes.allocation.efforts import EFFORTS
+from onnx_esn.passes.allocation.filter_errors import filter_errors
 from onnx_esn.passes.allocation.joint import Losses, decide, measure_losses
 from onnx_esn.passes.allocation.removal import remove_classes
-from onnx_esn.passes.allocation.sensitivity import Prober, layer_sensitivities
+from onnx_esn.passes.allocation.sensitivity import (
+    PROBED,
+    Prober,
+    rough_change,
+    rough_weights,
+    sensitivities,
+)
 from onnx_esn.passes.allocation.trials import Trial, _favoured
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.correcting.output_divergence import Judged
@@ -51,12 +58,23 @@ def losses() -> Losses:
     return measure_losses(model(), images(), passes=4, options=OPTIONS)
 
 
-def test_sensitivity_predicts_what_an_error_does():
+@pytest.mark.parametrize("backward", [False, True])
+def test_sensitivity_predicts_what_an_error_does(backward: bool):
     moments = input_moments(model(), observe(model(), images(), layer_names(model()), OPTIONS))
     prober = Prober(model(), moments, images(), batch_size=16)
-    found = layer_sensitivities(prober)
+    predicted = {}
+    if backward:
+        changes = {name: rough_change(m) for name, m in moments.items()}
+        predicted = filter_errors(model(), changes, images())
+        assert set(predicted) == set(moments)
+    sensitivity = sensitivities(prober, predicted)
+    found = sensitivity.layers
     assert set(found) == set(moments)
     assert min(found.values()) > 0
+    assert set(sensitivity.filters) == set(predicted)
+    for name, counts in sensitivity.filters.items():
+        errors = moments[name].errors(rough_weights(moments[name])).reshape(-1)
+        assert (counts * errors).sum() == pytest.approx(errors.sum(), rel=0.02)
     rng = np.random.default_rng(0)
     for name, m in moments.items():
         noise = 0.05 * m.W.std() * rng.normal(size=m.W.shape)
@@ -64,6 +82,24 @@ def test_sensitivity_predicts_what_an_error_does():
         measured = prober.divergence({name: m.W + noise})
         assert 0.1 < measured / expected < 10  # other errors, of another size
     assert prober.divergence({}) < 1e-12  # and the weights are back
+
+
+def test_few_layers_are_probed_where_all_are_predicted():
+    net = Net(3, 8, 8)
+    x = net.conv("x", 3, 4)
+    for _ in range(12):
+        x = net.relu(net.conv(x, 4, 4))
+    deep = net.model(net.head(x, 4))
+    seen = images_for(deep, 12)
+    moments = input_moments(deep, observe(deep, seen, layer_names(deep), OPTIONS))
+    predicted = filter_errors(deep, {k: rough_change(m) for k, m in moments.items()}, seen)
+    some = dict(list(predicted.items())[:-2])
+    for known, expected in ((predicted, PROBED), (some, PROBED + 2), ({}, len(moments))):
+        done: list[tuple[int, int]] = []
+        prober = Prober(deep, moments, seen, batch_size=16)
+        found = sensitivities(prober, known, lambda *x, to=done: to.append(x))
+        assert done[-1] == (expected, expected)
+        assert set(found.layers) == set(moments)
 
 
 @pytest.mark.parametrize("bits", [1.0, 1.5, 2.0, 3.0, 5.0])

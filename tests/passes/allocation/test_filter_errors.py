@@ -1,0 +1,190 @@
+"""What single filters do to the outputs, told by going backward, against changing each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+
+from onnx_esn.calibration import CalibrationSet, Session, collect_outputs
+from onnx_esn.graph.constants import Constants
+from onnx_esn.numerics.midrise import Floats
+from onnx_esn.passes.allocation.filter_errors import Change, filter_errors
+from onnx_esn.passes.layerwise.following import find_plain_layers
+from onnx_esn.passes.layerwise.working_copy import with_own_weights
+from tests.net import Net
+from tests.passes.layerwise.samples import some_images
+
+SMALL = 1e-3
+
+
+def one_number(net: Net, x: str, c: int) -> onnx.ModelProto:
+    """A head with one output: its divergence needs no random directions but signs."""
+    return net.model(net.head(x, c, 1))
+
+
+def dense() -> onnx.ModelProto:
+    net = Net(3, 8, 8)
+    x = net.conv_bn_relu("x", 3, 6)
+    x = net.op("Add", net.conv(net.relu(net.conv(x, 6, 6)), 6, 6), x)
+    return one_number(net, net.conv(x, 6, 5, strides=[2, 2]), 5)
+
+
+def depthwise_and_gate() -> onnx.ModelProto:
+    net = Net(3, 8, 8)
+    x = net.op("HardSwish", net.conv("x", 3, 6))
+    x = net.op("HardSwish", net.conv(x, 6, 6, group=6))
+    gate = net.op("HardSigmoid", net.conv(net.op("GlobalAveragePool", x), 6, 6, 1))
+    return one_number(net, net.conv(net.op("Mul", x, gate), 6, 4, 1, group=2), 4)
+
+
+def transposed_and_padded() -> onnx.ModelProto:
+    net = Net(3, 8, 8)
+    x = net.op("Pad", "x", net.ints(0, 0, 1, 1, 0, 0, 1, 1))
+    x = net.relu(net.conv(x, 3, 4, pads=[0, 0, 0, 0]))
+    return one_number(net, net.deconv(x, 4, 5, strides=[2, 2]), 5)
+
+
+def products() -> onnx.ModelProto:
+    net = Net(3, 8, 8)
+    x = net.reshape(net.conv("x", 3, 4), 0, 4, -1)
+    x = net.relu(net.linear(net.op("Transpose", x, perm=[0, 2, 1]), 4, 6))
+    x = net.op("ReduceMean", x, axes=[1], keepdims=0)
+    return net.model(net.gemm(net.relu(net.gemm(x, 6, 5)), 5, 1))
+
+
+NETWORKS: list[Callable[[], onnx.ModelProto]] = [
+    dense,
+    depthwise_and_gate,
+    transposed_and_padded,
+    products,
+]
+
+
+def changes_of(model: onnx.ModelProto, size: float = SMALL) -> dict[str, Change]:
+    rng, constants = np.random.default_rng(0), Constants(model)
+    found = {}
+    for layer in find_plain_layers(model):
+        rows = layer.as_filters(constants.value(layer.weight)).astype(np.float64)
+        noise = size * np.abs(rows).max() * rng.normal(size=rows.shape)
+        found[layer.name] = Change(noise, 0.3 * noise.sum(axis=1))
+    return found
+
+
+def outputs(model: onnx.ModelProto, images: CalibrationSet) -> Floats:
+    session = Session(model)
+    (found,) = collect_outputs(session, images.for_inputs(session.inputs), 64).values()
+    return found.astype(np.float64)
+
+
+def changed_one_by_one(
+    model: onnx.ModelProto, changes: dict[str, Change], images: CalibrationSet
+) -> dict[str, Floats]:
+    """Σ(out − ref)²/Σref² with one filter changed, by layer (M,)."""
+    layers = {x.name: x for x in find_plain_layers(model)}
+    copy, slots = with_own_weights(model, Constants(model), list(layers.values()))
+    stored = {t.name: t for t in copy.graph.initializer}
+    reference = outputs(copy, images)
+    found = {}
+    for name, change in changes.items():
+        layer, errors = layers[name], []
+        rows = layer.as_filters(slots[name].W).astype(np.float64)
+        for f in range(layer.filters):
+            mine = np.arange(layer.filters) == f
+            values = slots[name].values(
+                layer, rows + change.rows * mine[:, None], -change.shift * mine
+            )
+            kept = {tensor: stored[tensor].SerializeToString() for tensor in values}
+            for tensor, value in values.items():
+                stored[tensor].CopyFrom(onnx.numpy_helper.from_array(value, tensor))
+            apart = outputs(copy, images) - reference
+            errors.append(np.square(apart).sum() / np.square(reference).sum())
+            for tensor, text in kept.items():
+                stored[tensor].ParseFromString(text)
+        found[name] = np.array(errors)
+    return found
+
+
+@pytest.mark.parametrize("build", NETWORKS)
+def test_each_filter_as_if_it_alone_were_changed(build):
+    model = build()
+    images, changes = some_images(model, 9), changes_of(model)
+    found = filter_errors(model, changes, images)
+    expected = changed_one_by_one(model, changes, images)
+    assert set(found) == set(expected)
+    for name, errors in expected.items():
+        assert found[name] == pytest.approx(errors, rel=0.03, abs=1e-3 * errors.max()), name
+
+
+@pytest.mark.parametrize("build", NETWORKS)
+def test_batches_do_not_matter(build):
+    model = build()
+    images, changes = some_images(model, 7), changes_of(model)
+    whole = filter_errors(model, changes, images)
+    done: list[tuple[int, int]] = []
+    parts = filter_errors(model, changes, images, batch_size=3, progress=lambda *x: done.append(x))
+    assert done == [(3, 7), (6, 7), (7, 7)]
+    for name, errors in whole.items():
+        assert parts[name] == pytest.approx(errors, rel=1e-4), name
+
+
+def test_a_fixed_batch():
+    model = dense()
+    images, changes = some_images(model, 6), changes_of(model)
+    whole = filter_errors(model, changes, images)
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    parts = filter_errors(fixed, changes, images)
+    for name, errors in whole.items():
+        assert parts[name] == pytest.approx(errors, rel=1e-4), name
+
+
+def test_classes_on_many_images():
+    """The divergence of scores, at temperature 1, averages to what is predicted."""
+    net = Net(3, 8, 8)
+    model = net.model(net.op("Softmax", net.head(net.conv_bn_relu("x", 3, 6), 6, 4), axis=1))
+    images, changes = some_images(model, 3_000), changes_of(model)
+    found = filter_errors(model, changes, images, temperature=1.0)
+    layers = {x.name: x for x in find_plain_layers(model)}
+    reference = outputs(model, images)
+    for name, change in changes.items():
+        copy, slots = with_own_weights(model, Constants(model), list(layers.values()))
+        stored = {t.name: t for t in copy.graph.initializer}
+        rows = layers[name].as_filters(slots[name].W).astype(np.float64)
+        for f in range(2):
+            mine = np.arange(len(rows)) == f
+            moved = slots[name].values(
+                layers[name], rows + 10 * change.rows * mine[:, None], -10 * change.shift * mine
+            )
+            for tensor, value in moved.items():
+                stored[tensor].CopyFrom(onnx.numpy_helper.from_array(value, tensor))
+            q = outputs(copy, images)
+            kl = (reference * np.log(reference / q)).sum(axis=1).mean()
+            assert found[name][f] * 100 == pytest.approx(kl, rel=0.15), (name, f)
+
+
+def test_no_gradient_is_known():
+    """Of layers behind it something is told, of those in front of it nothing."""
+    net = Net(3, 8, 8)
+    x = net.relu(net.conv("x", 3, 4, name="front"))
+    x = net.op("Det", net.reshape(x, 0, 64, 2, 2))
+    model = net.model(net.gemm(x, 64, 1, name="behind"))
+    found = filter_errors(model, changes_of(model), some_images(model, 5))
+    assert set(found) == {"behind"}
+
+
+def test_outputs_without_gradients():
+    double = Net(3, 8, 8, dtype=np.float64)
+    model = double.model(double.head(double.conv("x", 3, 4), 4))
+    assert filter_errors(model, changes_of(model), some_images(model, 5)) == {}
+    net = Net(3, 8, 8)
+    whole = net.op("ReduceMean", net.conv("x", 3, 4), keepdims=0)
+    model = net.model(whole)
+    assert filter_errors(model, changes_of(model), some_images(model, 5)) == {}
+
+
+def test_no_changes():
+    assert filter_errors(dense(), {}, some_images(dense(), 5)) == {}
