@@ -20,8 +20,6 @@ from onnx_esn.numerics.midrise import Floats
 
 log = logging.getLogger(__name__)
 Outputs = Mapping[str, npt.NDArray[Any]]
-# Of the mean divergence: a sample that diverges less is taken to diverge by that.
-_LEAST = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,18 +38,22 @@ class Judged:
         """By how many standard errors images typically diverge less, of the same images.
 
         Divergences of single images differ by orders of magnitude, and few of them make up a mean.
-        How they change from one model to another is a factor; so their logarithms are compared,
-        image by image. None where nothing tells.
+        How they change from one model to another is a factor; so logarithms are compared, image by
+        image. To each divergence the smaller of the two means is added: far below it all images
+        change together, with the temperature that suits the few that are far above. None where
+        nothing tells.
         """
         if self.each is None or other.each is None or len(self.each) < 2:
             return None
-        pair = np.stack([self.each, other.each])
+        pair = np.maximum(np.stack([self.each, other.each]), 0.0)
         if not np.isfinite(pair).all():
             return None
-        least = max(_LEAST * float(pair.mean()), np.finfo(float).tiny)
-        gain = np.diff(np.log(np.maximum(pair, least)), axis=0)[0]
-        mean, error = float(gain.mean()), float(gain.std(ddof=1)) / math.sqrt(gain.size)
-        return mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
+        scale = max(float(pair.mean(axis=1).min()), np.finfo(float).tiny)
+        gain = np.diff(np.log(pair + scale), axis=0)[0]
+        typical, error = float(gain.mean()), float(gain.std(ddof=1)) / math.sqrt(gain.size)
+        if error > 0:
+            return typical / error
+        return math.copysign(math.inf, typical) if typical else 0.0
 
 
 def output_divergences(
