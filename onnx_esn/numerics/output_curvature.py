@@ -47,6 +47,17 @@ def random_directions(
     return _of_numbers(ref, sign) if axis is None else _of_classes(ref, sign, axis, temperature)
 
 
+def is_quadratic(outputs: npt.ArrayLike) -> bool:
+    """Whether the divergence of outputs is quadratic as far as rounding goes.
+
+    That of numbers in several channels is not: a channel that is lost counts one, however far off,
+    and a detector's silent classes are lost at once, where squares over their signals never end.
+    """
+    ref = np.asarray(outputs, np.float64)
+    axis = channel_axis(ref.shape)
+    return class_axis(ref) is not None or axis is None or ref.shape[axis] == 1
+
+
 def _of_classes(ref: Floats, sign: Floats, axis: int, temperature: float) -> Floats:
     from scipy.special import softmax
 

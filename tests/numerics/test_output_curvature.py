@@ -7,7 +7,7 @@ import pytest
 from scipy.special import softmax
 
 from onnx_esn.numerics.agreement import divergences
-from onnx_esn.numerics.output_curvature import random_directions
+from onnx_esn.numerics.output_curvature import is_quadratic, random_directions
 
 DRAWS = 4000
 
@@ -73,3 +73,8 @@ def test_the_same_seed_gives_the_same_directions():
     ref = kinds()["numbers by channel"]
     one, other = (random_directions(ref, np.random.default_rng(3)) for _ in range(2))
     assert np.array_equal(one, other)
+
+
+def test_numbers_in_several_channels_are_not_quadratic():
+    several = {"numbers by channel", "channels last"}
+    assert {kind for kind, ref in kinds().items() if not is_quadratic(ref)} == several

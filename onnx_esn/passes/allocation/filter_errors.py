@@ -39,7 +39,7 @@ from onnx_esn.graph.judged_tensors import judged_tensors
 from onnx_esn.graph.layers import Layer, find_layers
 from onnx_esn.graph.shapes import infer_facts
 from onnx_esn.numerics.midrise import Floats
-from onnx_esn.numerics.output_curvature import TEMPERATURE, random_directions
+from onnx_esn.numerics.output_curvature import TEMPERATURE, is_quadratic, random_directions
 from onnx_esn.outside import any_outside
 
 log = logging.getLogger(__name__)
@@ -130,6 +130,9 @@ def _measured(
     wanted = collect_outputs(plain, images, batch_size)
     if not all(x.dtype == np.float32 and x.shape[:1] == (len(images),) for x in wanted.values()):
         log.info("no gradients: outputs are not of float32, or do not follow the images")
+        return {}
+    if not all(map(is_quadratic, wanted.values())):
+        log.info("no gradients: an output's divergence is not quadratic")
         return {}
     (first,) = images.take(1).batches(1)
     one = {name: x.shape for name, x in first.feeds.items()}
