@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx
 from onnx import helper
@@ -36,6 +36,13 @@ def tensor_info(
 ) -> onnx.ValueInfoProto:
     """A declaration of a tensor, of the type that it has if none is given."""
     return helper.make_tensor_value_info(name, elem or facts.types[name], shape)
+
+
+def fix_inputs(graph: onnx.GraphProto, facts: Facts, sizes: Mapping[str, Shape]) -> None:
+    """Declare inputs with the sizes that the graph will run at."""
+    for info in graph.input:
+        if info.name in sizes:
+            info.CopyFrom(tensor_info(info.name, facts, sizes[info.name]))
 
 
 def infer_appended(

@@ -32,7 +32,12 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.gradients.backward import append_backward
 from onnx_esn.graph.gradients.pad_fusion import fuse_pads
-from onnx_esn.graph.gradients.preparing import differentiable, infer_appended, tensor_info
+from onnx_esn.graph.gradients.preparing import (
+    differentiable,
+    fix_inputs,
+    infer_appended,
+    tensor_info,
+)
 from onnx_esn.graph.gradients.tape import Tape
 from onnx_esn.graph.inputs import Shape
 from onnx_esn.graph.judged_tensors import judged_tensors
@@ -197,9 +202,7 @@ def _graph(
     graph = model.graph
     fuse_pads(graph, infer_facts(model, sizes, Constants(model)))
     facts = infer_facts(model, sizes, Constants(model))
-    for info in graph.input:
-        if info.name in sizes:
-            info.CopyFrom(tensor_info(info.name, facts, sizes[info.name]))
+    fix_inputs(graph, facts, sizes)
     batch = next(iter(sizes.values()))[0]
     found = find_layers(model, Constants(model), facts)
     layers = [x for x in found if x.name in changes and _by_sample(x, facts, batch)]

@@ -16,7 +16,7 @@ from onnx_esn.numerics.esn import esn_prime
 from onnx_esn.numerics.joint_allocation import LayerCost, allocate
 from onnx_esn.numerics.midrise import MAX_BITS, Floats
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
-from onnx_esn.passes.allocation.filter_errors import filter_errors
+from onnx_esn.passes.allocation.filter_errors import Change, filter_errors
 from onnx_esn.passes.allocation.losses import (
     GroupCurve,
     bit_losses,
@@ -29,6 +29,7 @@ from onnx_esn.passes.allocation.sensitivity import (
     Prober,
     Sensitivities,
     rough_change,
+    rough_weights,
     sensitivities,
 )
 from onnx_esn.passes.layers.costs import InputShape, LayerView, measured_view
@@ -130,16 +131,18 @@ def measure_losses(
     weights = Sensitivities(dict.fromkeys(names, 1.0), {})
     prober = None
     if passes > 0:
+        rough = {name: rough_weights(m) for name, m in moments.items()}
         predicted: dict[str, Floats] = {}
         if quantize:
-            predicted = _predicted(model, images, moments, passes / 2, options)
+            changes = {name: rough_change(m, rough[name]) for name, m in moments.items()}
+            predicted = _predicted(model, images, changes, passes / 2, options)
         layers = len(moments) if not predicted else min(len(moments), PROBED)
         probes = layers + (2 * len(analysis.groups) if prune else 0)
         left = passes / 2 if predicted else passes
         few = images.subset(_odd(len(images), _count(left * len(images) / max(probes, 1))))
         size, threads = options.batch_size, options.threads
         prober = Prober(model, moments, few, batch_size=size, threads=threads)
-        found = sensitivities(prober, predicted, options.report("sensitivity of layers"))
+        found = sensitivities(prober, rough, predicted, options.report("sensitivity of layers"))
         weights = replace(found, layers={**weights.layers, **found.layers})
     curves: list[GroupCurve] = []
     if prune:
@@ -158,7 +161,7 @@ def measure_losses(
 def _predicted(
     model: onnx.ModelProto,
     images: CalibrationSet,
-    moments: Mapping[str, InputMoments],
+    changes: Mapping[str, Change],
     passes: float,
     options: WalkOptions,
 ) -> dict[str, Floats]:
@@ -167,7 +170,7 @@ def _predicted(
     spread = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
     return filter_errors(
         model,
-        {name: rough_change(m) for name, m in moments.items()},
+        changes,
         images.subset([int(i) for i in spread]),
         batch_size=options.batch_size,
         threads=options.threads,

@@ -112,23 +112,24 @@ def rough_weights(m: InputMoments) -> Floats:
     return decode(encode(rows, step, PROBE_BITS), step).reshape(m.W.shape)
 
 
-def rough_change(m: InputMoments) -> Change:
-    """The same as a change of the filters."""
-    change = rough_weights(m) - m.W
+def rough_change(m: InputMoments, rough: Floats) -> Change:
+    """Those weights (G, m, d) as a change of the filters."""
+    change = rough - m.W
     shift = np.einsum("gmd,gd->gm", change, m.mean)
     return Change(change.reshape(-1, m.W.shape[2]), shift.reshape(-1))
 
 
 def sensitivities(
     prober: Prober,
-    predicted: Mapping[str, Floats] | None = None,
+    rough: Mapping[str, Floats],
+    predicted: Mapping[str, Floats],
     progress: Callable[[int, int], None] | None = None,
 ) -> Sensitivities:
     """What errors of layers and filters count.
 
     Args:
-        prober: each layer is rounded to `PROBE_BITS` bits, alone. Errors are taken to be small
-            enough to add up.
+        prober: each layer is rounded, alone. Errors are taken to be small enough to add up.
+        rough: the `rough_weights` of its layers.
         predicted: `filter_errors` (M,) of `rough_change`, by layer. Of layers that have it only a
             few are probed, as it knows all of them beside each other, but not how errors of the
             filters of one layer add up.
@@ -137,9 +138,9 @@ def sensitivities(
     Returns:
         For each layer of the prober; the least sensitivity where nothing was seen.
     """
-    predicted = predicted or {}
-    rough = {name: rough_weights(prober.moments[name]) for name in prober.layers}
-    relative = {name: _relative(prober.moments[name], W) for name, W in rough.items()}
+    moments = prober.moments
+    errors = {name: moments[name].errors(rough[name]).reshape(-1) for name in prober.layers}
+    relative = {name: _relative(moments[name], error) for name, error in errors.items()}
     names = [name for name in prober.layers if relative[name] > 0]
     found = {name: float(predicted[name].sum()) for name in names if name in predicted}
     known = [name for name, value in found.items() if value > 0]
@@ -156,16 +157,16 @@ def sensitivities(
     sound = [x for x in ratios if np.isfinite(x) and x > 0]
     ratio = float(np.median(sound)) if sound else 1.0
     layers = {n: (ratio if n in known else 1.0) * v / relative[n] for n, v in found.items()}
-    filters = {n: _importance(predicted[n], prober.moments[n], rough[n]) for n in known}
+    filters = {name: _importance(predicted[name], errors[name]) for name in known}
     result = Sensitivities(_within(layers, prober.layers), filters)
     log.info("sensitivities of layers: %s (predicted, times %.3g)", result.layers, ratio)
     return result
 
 
-def _relative(m: InputMoments, W: Floats) -> float:
-    """Energy of the error of other weights, relative to that of the outputs."""
+def _relative(m: InputMoments, errors: Floats) -> float:
+    """Energy of the filters' errors (M,), relative to that of the outputs."""
     energy = m.energy
-    return m.error(W) / energy if energy > 0 else 0.0
+    return float(errors.sum()) / energy if energy > 0 else 0.0
 
 
 def _spread(names: Sequence[str], count: int) -> list[str]:
@@ -183,14 +184,13 @@ def _within(found: Mapping[str, float], names: Iterable[str]) -> dict[str, float
     return {name: min(max(found.get(name, least), least), most) for name in names}
 
 
-def _importance(predicted: Floats, m: InputMoments, rough: Floats) -> Floats:
+def _importance(predicted: Floats, error: Floats) -> Floats:
     """What the error of each filter (M,) counts.
 
     Half of what was seen, in decibels: how the layers behind make up for errors once they are
     rounded themselves was not. It is told in steps of 1/64 octave, so that the last bits of sums do
     not decide.
     """
-    error = m.errors(rough).reshape(-1)
     seen = (error > 0) & (predicted > 0)
     if not seen.any():
         return np.ones(error.size)

@@ -24,7 +24,12 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.gradients.backward import append_backward
 from onnx_esn.graph.gradients.pad_fusion import fuse_pads
-from onnx_esn.graph.gradients.preparing import differentiable, infer_appended, tensor_info
+from onnx_esn.graph.gradients.preparing import (
+    differentiable,
+    fix_inputs,
+    infer_appended,
+    tensor_info,
+)
 from onnx_esn.graph.gradients.tape import Tape
 from onnx_esn.graph.inputs import Shape
 from onnx_esn.graph.shapes import infer_facts
@@ -111,9 +116,7 @@ def training_graph(
     facts = infer_facts(graph_model, sizes, Constants(graph_model))
     fuse_pads(graph, facts)
     _to_inputs(graph, shapes, facts)
-    for info in graph.input:
-        if info.name in sizes:
-            info.CopyFrom(tensor_info(info.name, facts, sizes[info.name]))
+    fix_inputs(graph, facts, sizes)
     del graph.output[:]
     loss = _append_loss(graph_model, facts, targets)
     found = append_backward(graph_model, facts, loss, list(parameters))

@@ -63,17 +63,18 @@ def test_sensitivity_predicts_what_an_error_does(backward: bool):
     moments = input_moments(model(), observe(model(), images(), layer_names(model()), OPTIONS))
     prober = Prober(model(), moments, images(), batch_size=16)
     predicted = {}
+    rough = {name: rough_weights(m) for name, m in moments.items()}
     if backward:
-        changes = {name: rough_change(m) for name, m in moments.items()}
+        changes = {name: rough_change(m, rough[name]) for name, m in moments.items()}
         predicted = filter_errors(model(), changes, images())
         assert set(predicted) == set(moments)
-    sensitivity = sensitivities(prober, predicted)
+    sensitivity = sensitivities(prober, rough, predicted)
     found = sensitivity.layers
     assert set(found) == set(moments)
     assert min(found.values()) > 0
     assert set(sensitivity.filters) == set(predicted)
     for name, counts in sensitivity.filters.items():
-        errors = moments[name].errors(rough_weights(moments[name])).reshape(-1)
+        errors = moments[name].errors(rough[name]).reshape(-1)
         assert (counts * errors).sum() == pytest.approx(errors.sum(), rel=0.02)
     rng = np.random.default_rng(0)
     for name, m in moments.items():
@@ -92,12 +93,14 @@ def test_few_layers_are_probed_where_all_are_predicted():
     deep = net.model(net.head(x, 4))
     seen = images_for(deep, 12)
     moments = input_moments(deep, observe(deep, seen, layer_names(deep), OPTIONS))
-    predicted = filter_errors(deep, {k: rough_change(m) for k, m in moments.items()}, seen)
+    rough = {name: rough_weights(m) for name, m in moments.items()}
+    changes = {name: rough_change(m, rough[name]) for name, m in moments.items()}
+    predicted = filter_errors(deep, changes, seen)
     some = dict(list(predicted.items())[:-2])
     for known, expected in ((predicted, PROBED), (some, PROBED + 2), ({}, len(moments))):
         done: list[tuple[int, int]] = []
         prober = Prober(deep, moments, seen, batch_size=16)
-        found = sensitivities(prober, known, lambda *x, to=done: to.append(x))
+        found = sensitivities(prober, rough, known, lambda *x, to=done: to.append(x))
         assert done[-1] == (expected, expected)
         assert set(found.layers) == set(moments)
 
