@@ -1,4 +1,4 @@
-"""What rounding one filter does to the outputs: of all filters at once, by going backward.
+"""What changing one filter does to the outputs: of all filters at once, by going backward.
 
 A filter that changes by ΔW_f changes its outputs by e_f, and the divergence to second order by the
 mean of
@@ -76,19 +76,19 @@ class _Graph:
     """A model with what its layers' changes do.
 
     Attributes:
-        model: the outputs are (rows, M) by layer.
+        model: the outputs are (rows, M).
         feeds: name of the input with the direction, by output of the model.
-        found: name of the output by layer.
+        found: name of the output of each change, by layer.
     """
 
     model: onnx.ModelProto
     feeds: Mapping[str, str]
-    found: Mapping[str, str]
+    found: Mapping[str, Sequence[str]]
 
 
 def filter_errors(
     model: onnx.ModelProto,
-    changes: Mapping[str, Change],
+    changes: Mapping[str, Sequence[Change]],
     images: CalibrationSet,
     *,
     batch_size: int = 64,
@@ -96,11 +96,11 @@ def filter_errors(
     temperature: float = TEMPERATURE,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Floats]:
-    """Expected divergence (M,) of the outputs if one filter alone is changed, by layer.
+    """Expected divergence (changes, M) of the outputs if one filter alone is changed, by layer.
 
     Args:
         model: in standard form.
-        changes: by layer name.
+        changes: those to tell of, by layer name.
         images: each is run once forward and once back.
         batch_size: at most so many at once.
         threads: for running them.
@@ -119,7 +119,7 @@ def filter_errors(
 
 def _measured(
     model: onnx.ModelProto,
-    changes: Mapping[str, Change],
+    changes: Mapping[str, Sequence[Change]],
     images: CalibrationSet,
     batch_size: int,
     threads: int | None,
@@ -151,8 +151,12 @@ def _measured(
         graph.feeds[name]: random_directions(x, rng, temperature).astype(np.float32)
         for name, x in wanted.items()
     }
-    session = Session(graph.model, outputs=list(graph.found.values()), threads=threads)
-    sums = {name: np.zeros(changes[name].shift.size) for name in graph.found}
+    tensors = [tensor for made in graph.found.values() for tensor in made]
+    session = Session(graph.model, outputs=tensors, threads=threads)
+    sums = {
+        name: np.zeros((len(made), changes[name][0].shift.size))
+        for name, made in graph.found.items()
+    }
     done = 0
     for part in images.batches(batch):
         missing = batch - part.count
@@ -161,10 +165,12 @@ def _measured(
         }
         feeds = {k: _last_again(x, batch - len(x)) for k, x in part.feeds.items()}
         results = session.run({**feeds, **given})
-        for name, tensor in graph.found.items():
-            # What only fills the batch has 0 for a direction.
-            each = np.asarray(results[tensor], np.float64).reshape(batch, -1, sums[name].size)
-            sums[name] += np.square(each.sum(axis=1)).sum(axis=0)
+        for name, made in graph.found.items():
+            for way, tensor in enumerate(made):
+                # What only fills the batch has 0 for a direction.
+                each = np.asarray(results[tensor], np.float64)
+                each = each.reshape(batch, -1, sums[name].shape[1])
+                sums[name][way] += np.square(each.sum(axis=1)).sum(axis=0)
         done += part.count
         if progress is not None:
             progress(done, len(images))
@@ -172,8 +178,8 @@ def _measured(
     return {name: x * scale for name, x in sums.items() if np.isfinite(x).all()}
 
 
-def _size(changes: Mapping[str, Change]) -> int:
-    return sum(4 * x.rows.size for x in changes.values())
+def _size(changes: Mapping[str, Sequence[Change]]) -> int:
+    return sum(4 * x.rows.size for made in changes.values() for x in made)
 
 
 def _zeros_behind(x: Array, missing: int) -> Array:
@@ -194,7 +200,7 @@ def _fitting(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> int:
 
 def _graph(
     model: onnx.ModelProto,
-    changes: Mapping[str, Change],
+    changes: Mapping[str, Sequence[Change]],
     outputs: Sequence[str],
     sizes: Mapping[str, Shape],
 ) -> _Graph:
@@ -212,16 +218,19 @@ def _graph(
     for node, reason in back.blocked:
         log.info("%s: %s", node, reason)
     tape = Tape(graph, facts, np.float32)
-    results = {}
+    results: dict[str, list[str]] = {}
     del graph.output[:]
     for layer in layers:
         gradient = back.gradients.get(layer.output)
-        if gradient is not None:
-            made = _append_effect(tape, nodes[layer.name], layer, changes[layer.name], gradient)
-            results[layer.name] = made
-            assert layer.output_shape is not None
-            rows = (layer.output_shape[0], layer.filters)
+        if gradient is None:
+            continue
+        assert layer.output_shape is not None
+        rows = (layer.output_shape[0], layer.filters)
+        results[layer.name] = []
+        for change in changes[layer.name]:
+            made = _append_effect(tape, nodes[layer.name], layer, change, gradient)
             graph.output.append(tensor_info(made, facts, rows, TensorProto.FLOAT))
+            results[layer.name].append(made)
     return _Graph(model, feeds, results)
 
 

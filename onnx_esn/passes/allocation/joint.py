@@ -28,10 +28,11 @@ from onnx_esn.passes.allocation.sensitivity import (
     PROBED,
     Prober,
     Sensitivities,
-    rough_change,
+    change_to,
     rough_weights,
     sensitivities,
 )
+from onnx_esn.passes.allocation.zero_bits import droppable, shared_filters
 from onnx_esn.passes.layers.costs import InputShape, LayerView, measured_view
 from onnx_esn.passes.layerwise.input_moments import InputMoments, input_moments
 from onnx_esn.passes.layerwise.observation import Observation, observe
@@ -39,6 +40,7 @@ from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning.steering import locked_layers
 from onnx_esn.passes.quantizing.quantizable import Job, find_quantizable
 
+Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 
 # Images of a probe.
@@ -59,6 +61,7 @@ class Losses:
         weights: what errors count.
         curves: of the groups that can lose channels.
         bits: by layer name, loss (M, 9).
+        droppable: by layer name, which filters (M,) may get 0 bits though their channels stay.
     """
 
     analysis: Analysis
@@ -69,6 +72,7 @@ class Losses:
     weights: Sensitivities
     curves: tuple[GroupCurve, ...]
     bits: Mapping[str, Floats]
+    droppable: Mapping[str, Bools]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +81,8 @@ class Decision:
 
     Attributes:
         gone: classes of channels that go.
-        bits: by layer name, bits (M,) of each filter of the model as it is; 0 for those that go.
+        bits: by layer name, bits (M,) of each filter of the model as it is; 0 for those that go,
+            and for those that fall silent in channels that stay.
         cost: ESN'_d in MAC·bit.
         loss: expected divergence.
     """
@@ -128,13 +133,20 @@ def measure_losses(
     seen = observe(model, images, names, options)
     moments = input_moments(model, seen)
     seen = replace(seen, halves={})  # as large as what was made of them
-    weights = Sensitivities(dict.fromkeys(names, 1.0), {})
+    weights = Sensitivities(dict.fromkeys(names, 1.0), {}, {})
     prober = None
     if passes > 0:
         rough = {name: rough_weights(m) for name, m in moments.items()}
         predicted: dict[str, Floats] = {}
         if quantize:
-            changes = {name: rough_change(m, rough[name]) for name, m in moments.items()}
+            shared = shared_filters(analysis)
+            changes = {
+                name: [
+                    change_to(m, rough[name]),
+                    *([change_to(m, np.zeros_like(m.W))] if name in shared else []),
+                ]
+                for name, m in moments.items()
+            }
             predicted = _predicted(model, images, changes, passes / 2, options)
         layers = len(moments) if not predicted else min(len(moments), PROBED)
         probes = layers + (2 * len(analysis.groups) if prune else 0)
@@ -153,19 +165,21 @@ def measure_losses(
         for job in jobs:
             m = moments.get(job.name)
             if m is not None and len(job.layers) == 1:
-                own = weights.filters.get(job.name)
-                bits[job.name] = bit_losses(m, weights.layers[job.name], quantizer, own)
-    return Losses(analysis, view, tuple(jobs), seen, moments, weights, tuple(curves), bits)
+                own, absent = weights.filters.get(job.name), weights.absent.get(job.name)
+                bits[job.name] = bit_losses(m, weights.layers[job.name], quantizer, own, absent)
+    missed = {name: loss[:, 0] for name, loss in bits.items() if name in weights.absent}
+    may_go = droppable(analysis, missed)
+    return Losses(analysis, view, tuple(jobs), seen, moments, weights, tuple(curves), bits, may_go)
 
 
 def _predicted(
     model: onnx.ModelProto,
     images: CalibrationSet,
-    changes: Mapping[str, Change],
+    changes: Mapping[str, Sequence[Change]],
     passes: float,
     options: WalkOptions,
 ) -> dict[str, Floats]:
-    """What rounding each filter does, from as many images as so many passes allow."""
+    """What changing each filter does, from as many images as so many passes allow."""
     count = _count(passes / BACKWARD * len(images))
     spread = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
     return filter_errors(
@@ -265,8 +279,9 @@ def _costs(
             loss = _plain_losses(job, quantizer)
         else:
             loss = loss.copy()
-            # Filters are taken away by widths, which know what that costs.
-            loss[:, 0] = np.where(loss[:, 0] > 0, np.inf, 0.0)
+            # Others are taken away by widths, which know what that costs.
+            stays = ~losses.droppable.get(layer.name, np.zeros(layer.filters, np.bool_))
+            loss[stays, 0] = np.where(loss[stays, 0] > 0, np.inf, 0.0)
         if not uniform:
             loss[:, 1 : quantizer.least_bits] = np.where(loss[:, :1] > 0, np.inf, 0.0)
         loss[:, min(job.most_bits, most_bits) + 1 :] = np.inf

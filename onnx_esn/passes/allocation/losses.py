@@ -206,13 +206,15 @@ def bit_losses(
     weight: float,
     quantizer: Quantizer = MID_RISE,
     filters: Floats | None = None,
+    absent: Floats | None = None,
 ) -> Floats:
-    """Loss (M, 9) of each filter of a layer at 0 … 8 bits; infinite at 0 where it would be felt.
+    """Loss (M, 9) of each filter of a layer at 0 … 8 bits.
 
     Args:
         moments: of the layer.
         weight: what its relative error counts.
         filters: what the error of each filter (M,) counts beside the others'; None: all alike.
+        absent: the same where it gets 0 bits; None: as with bits.
         quantizer: the grid.
     """
     G, m, _ = moments.W.shape
@@ -232,4 +234,9 @@ def bit_losses(
     energy = loss[..., 0].sum()
     loss *= weight / energy if energy > 0 else 0.0
     rows = loss.reshape(G * m, -1)
-    return rows if filters is None else np.asarray(rows * filters[:, None])
+    without = rows[:, 0].copy()
+    if filters is not None:
+        rows = rows * filters[:, None]
+    if absent is not None:
+        rows[:, 0] = without * absent
+    return np.asarray(rows)

@@ -37,6 +37,9 @@ PROBE_BITS = 3
 PROBED = 8  # layers, where predictions say how the others stand beside them
 # Of the median sensitivity: what is measured below is noise.
 _FLOOR = 1e-2
+# What a filter that is left out is taken to cost, of what was seen. Where all of it is believed,
+# some filters seem to cost nothing by chance, and those would be chosen.
+_DOUBT = 2.0
 
 
 class Prober:
@@ -99,10 +102,13 @@ class Sensitivities:
         layers: divergence for each unit of relative error of a layer's outputs, by its name.
         filters: what the error of each of a layer's filters (M,) counts, beside that of the others:
             the mean weighted by their errors at `PROBE_BITS` is 1. All alike where it is missing.
+        absent: the same of filters that are left out altogether, in the unit of `filters`, for the
+            layers of which it is known.
     """
 
     layers: Mapping[str, float]
     filters: Mapping[str, Floats]
+    absent: Mapping[str, Floats]
 
 
 def rough_weights(m: InputMoments) -> Floats:
@@ -112,9 +118,9 @@ def rough_weights(m: InputMoments) -> Floats:
     return decode(encode(rows, step, PROBE_BITS), step).reshape(m.W.shape)
 
 
-def rough_change(m: InputMoments, rough: Floats) -> Change:
-    """Those weights (G, m, d) as a change of the filters."""
-    change = rough - m.W
+def change_to(m: InputMoments, W: Floats) -> Change:
+    """Other weights (G, m, d) of a layer as a change of its filters."""
+    change = W - m.W
     shift = np.einsum("gmd,gd->gm", change, m.mean)
     return Change(change.reshape(-1, m.W.shape[2]), shift.reshape(-1))
 
@@ -130,9 +136,9 @@ def sensitivities(
     Args:
         prober: each layer is rounded, alone. Errors are taken to be small enough to add up.
         rough: the `rough_weights` of its layers.
-        predicted: `filter_errors` (M,) of `rough_change`, by layer. Of layers that have it only a
-            few are probed, as it knows all of them beside each other, but not how errors of the
-            filters of one layer add up.
+        predicted: `filter_errors` (1, M) of the change to `rough`, by layer, or (2, M) with that to
+            none at all. Of layers that have it only a few are probed, as it knows all of them
+            beside each other, but not how errors of the filters of one layer add up.
         progress: called with (probes done, probes).
 
     Returns:
@@ -142,7 +148,7 @@ def sensitivities(
     errors = {name: moments[name].errors(rough[name]).reshape(-1) for name in prober.layers}
     relative = {name: _relative(moments[name], error) for name, error in errors.items()}
     names = [name for name in prober.layers if relative[name] > 0]
-    found = {name: float(predicted[name].sum()) for name in names if name in predicted}
+    found = {name: float(predicted[name][0].sum()) for name in names if name in predicted}
     known = [name for name, value in found.items() if value > 0]
     probed = {*_spread(known, PROBED), *(name for name in names if name not in known)}
     ratios = []
@@ -157,8 +163,13 @@ def sensitivities(
     sound = [x for x in ratios if np.isfinite(x) and x > 0]
     ratio = float(np.median(sound)) if sound else 1.0
     layers = {n: (ratio if n in known else 1.0) * v / relative[n] for n, v in found.items()}
-    filters = {name: _importance(predicted[name], errors[name]) for name in known}
-    result = Sensitivities(_within(layers, prober.layers), filters)
+    filters = {name: _importance(predicted[name][0], errors[name]) for name in known}
+    absent = {
+        name: _absence(predicted[name], errors[name], moments[name])
+        for name in known
+        if len(predicted[name]) > 1
+    }
+    result = Sensitivities(_within(layers, prober.layers), filters, absent)
     log.info("sensitivities of layers: %s (predicted, times %.3g)", result.layers, ratio)
     return result
 
@@ -199,3 +210,22 @@ def _importance(predicted: Floats, error: Floats) -> Floats:
     octaves[~seen] = np.median(octaves[seen])
     octaves -= np.log2(float((error * np.exp2(octaves)).sum() / error.sum()))
     return np.asarray(np.exp2(np.round(octaves * 64.0) / 64.0))
+
+
+def _absence(predicted: Floats, rough: Floats, m: InputMoments) -> Floats:
+    """What the error of each filter (M,) counts that is left out.
+
+    What it leaves behind is not spread over the positions of an image as rounding errors are; how
+    much more that counts in all of a layer is believed as it was seen.
+
+    Args:
+        predicted: (2, M), of rounding and of leaving out.
+        rough: errors (M,) of rounding.
+        m: of the layer.
+    """
+    whole = m.errors(np.zeros_like(m.W)).reshape(-1)
+    rounded, left_out = predicted.sum(axis=1)
+    if left_out <= 0 or rounded <= 0:
+        return np.full(whole.size, np.inf)
+    worse = (left_out / whole.sum()) / (rounded / rough.sum())
+    return np.asarray(_DOUBT * worse * _importance(predicted[1], whole))
