@@ -15,9 +15,9 @@ from tests.test_cli import IMAGES, MODEL, fails, few, run  # noqa: F401
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+def written(tmp_path_factory: pytest.TempPathFactory, few: str) -> tuple[Path, dict]:  # noqa: F811
     path = tmp_path_factory.mktemp("integers") / "small.onnx"
-    result = run("quantize", MODEL, "-o", path, "--bits", 4, "--images", IMAGES,
+    result = run("quantize", MODEL, "-o", path, "--bits", 4, "--images", few,
                  "--activations", "uint8", "--json")  # fmt: skip
     return path, json.loads(result.stdout)
 
@@ -39,15 +39,18 @@ def test_layers_run_on_integers_and_keep_their_bits(written: tuple[Path, dict]) 
     assert "BatchNormalization" not in operators
 
 
-def test_outputs_stay_close_to_those_of_float_activations(written: tuple[Path, dict]) -> None:
-    fake = quantize(MODEL, bits=4, images=IMAGES).model
+def test_outputs_stay_close_to_those_of_float_activations(
+    written: tuple[Path, dict],
+    few: str,  # noqa: F811
+) -> None:
+    fake = quantize(MODEL, bits=4, images=few).model
     found = evaluate([fake, str(written[0])], IMAGES, latency=False).models[1]
     assert found.agreement is not None
     assert found.agreement.snr_db > 25
 
 
-def test_compress_says_what_became_of_the_activations(tmp_path: Path) -> None:
-    result = run("compress", MODEL, "-o", tmp_path / "s.onnx", "--bits", 3, "--images", IMAGES,
+def test_compress_says_what_became_of_the_activations(tmp_path: Path, few: str) -> None:  # noqa: F811
+    result = run("compress", MODEL, "-o", tmp_path / "s.onnx", "--bits", 3, "--images", few,
                  "--activations", "uint8", "--calibrator", "minmax")  # fmt: skip
     assert "quantize activations: activations uint8 (minmax): 16 of 16 layers" in result.output
     model = onnx.load(tmp_path / "s.onnx")
@@ -64,10 +67,10 @@ def test_a_budget_gives_no_bits_that_int8_cannot_hold() -> None:
     assert max(max(x.filter_bits) for x in inspect(done.model).layers) == 7
 
 
-def test_excluded_layers_stay_float(tmp_path: Path) -> None:
+def test_excluded_layers_stay_float(few: str) -> None:  # noqa: F811
     model = onnx.load(MODEL)
     last = inspect(model).layers[-1].name
-    done = compress(model, IMAGES, bits=4, activations="uint8", exclude=[last], latency=False)
+    done = compress(model, few, bits=4, activations="uint8", exclude=[last], latency=False)
     details = dict(done.stages)["quantize activations"].details["integers"]
     assert details["float_layers"] == [last]
     assert len(details["integer_layers"]) == 15
@@ -94,8 +97,8 @@ def test_a_plan_knows_the_ranges_of_its_own_kind(tmp_path: Path, few: str) -> No
     assert "ranges are for uint4" in fails(*again, "--activations", "uint2")
 
 
-def test_same_bytes_again(written: tuple[Path, dict]) -> None:
-    again = quantize(MODEL, bits=4, images=IMAGES, activations="uint8").model
+def test_same_bytes_again(written: tuple[Path, dict], few: str) -> None:  # noqa: F811
+    again = quantize(MODEL, bits=4, images=few, activations="uint8").model
     stored = onnx.load(written[0])
     assert again.graph.SerializeToString(deterministic=True) == stored.graph.SerializeToString(
         deterministic=True

@@ -142,7 +142,7 @@ def folder(tmp_path, monkeypatch):
     images = ROOT / "calibration" / "fashion-mnist"
     (tmp_path / "my-images").mkdir()
     shutil.copy(images / "recipe.toml", tmp_path / "my-images")
-    for image in sorted(images.glob("images/*"))[:96]:
+    for image in sorted(images.glob("images/*"))[:40]:
         shutil.copy(image, tmp_path / "my-images")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -9,8 +9,8 @@ for random u (`numerics.output_curvature`). One run forward and back of an image
 filter of every layer; to see them by probes would take a run for each. Errors of other filters do
 not come into it, nor how the layers behind are rounded afterwards.
 
-The gradients are nodes of the model's own graph (`graph.gradients`). Where one is not known, or an
-output is not of float32, nothing is said of the layers in front.
+The gradients are nodes of the model's own graph (`graph.gradients`), in float32. Where one is not
+known, or an output holds no numbers of that kind, nothing is said of the layers in front.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from onnx_esn.errors import OnnxEsnError
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.gradients.backward import append_backward
+from onnx_esn.graph.gradients.in_float32 import in_float32
 from onnx_esn.graph.gradients.pad_fusion import fuse_pads
 from onnx_esn.graph.gradients.preparing import (
     differentiable,
@@ -126,7 +127,9 @@ def _measured(
     temperature: float,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Floats]:
-    if any_outside(model) or model.ByteSize() + _size(changes) > _MOST_STORED:
+    outside = any_outside(model)
+    model = model if outside else in_float32(model)
+    if outside or model.ByteSize() + _size(changes) > _MOST_STORED:
         log.info("no gradients: the weights do not fit into one more model")
         return {}
     outputs = judged_tensors(model)
@@ -134,7 +137,7 @@ def _measured(
     images = images.for_inputs(plain.inputs)
     wanted = collect_outputs(plain, images, batch_size)
     if not all(x.dtype == np.float32 and x.shape[:1] == (len(images),) for x in wanted.values()):
-        log.info("no gradients: outputs are not of float32, or do not follow the images")
+        log.info("no gradients: outputs are not of floats, or do not follow the images")
         return {}
     if not all(map(is_quadratic, wanted.values())):
         log.info("no gradients: an output's divergence is not quadratic")
