@@ -30,7 +30,10 @@ log = logging.getLogger(__name__)
 # Points for which `compress` observes the input model, None being those of a grid; and the options
 # that this depends on.
 _OBSERVING = (None, "quantize-only", "prune-only", "joint")
-_OPTIONS = ("only", "exclude", "requantize", "rotate", "input_shape", "batch_size", "threads")
+_OPTIONS = (
+    *("only", "exclude", "requantize", "rotate", "input_shape", "batch_size", "threads"),
+    "effort",
+)
 
 
 class _WorkersDiedError(Exception):
@@ -88,11 +91,23 @@ class Elsewhere:
             return
         options = {k: v for k, v in wanted[0].options.items() if k in _OPTIONS}
         uniform, apart = wanted[0].point.method is None, "eval_images" in mine.sets
+        judged = {
+            "target_cost" in job.options and bool(job.options.get("channels", True))
+            for job in wanted
+        }
         spread = functools.partial(_spread, cluster, images)
         try:
-            observe_input(
-                mine.model, mine.images, mine.known, spread, uniform=uniform, apart=apart, **options
-            )
+            for pruning in sorted(judged):
+                observe_input(
+                    mine.model,
+                    mine.images,
+                    mine.known,
+                    spread,
+                    uniform=uniform,
+                    pruning=pruning,
+                    apart=apart,
+                    **options,
+                )
         except (OnnxEsnError, _WorkersDiedError) as error:
             log.info("left to the points: %s", error)  # which say what is wrong
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import onnx
 
 from onnx_esn.calibration import CalibrationSet
+from onnx_esn.passes.allocation.trials import judging_images
 from onnx_esn.passes.layers.costs import measured_view
 from onnx_esn.passes.layerwise.known import Known
 from onnx_esn.passes.layerwise.observation import observe
@@ -26,6 +27,8 @@ def observe_input(
     *,
     uniform: bool,
     apart: bool,
+    pruning: bool = False,
+    effort: str = "balanced",
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
     requantize: bool = False,
@@ -44,6 +47,7 @@ def observe_input(
         known: gets what is found.
         spread: sums the shards of the images.
         uniform: for the same bits everywhere; False: for a cost.
+        pruning: for a cost that is met by widths too, with this `effort`: some images judge.
         apart: whether the closing figures have a set of their own.
 
     Raises:
@@ -59,4 +63,5 @@ def observe_input(
     dataset, _ = image_sets(source, images, images if apart else None, None, None)
     view = measured_view(opened, shape)
     options = WalkOptions(batch_size=batch_size, threads=threads, known=known, spread=spread)
-    observe(opened, dataset, [x.name for x in view.layers], options, inputs=not uniform)
+    held = judging_images(dataset, effort, prune=pruning)
+    observe(opened, dataset, [x.name for x in view.layers], options, inputs=not uniform, held=held)

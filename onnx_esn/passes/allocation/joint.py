@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -105,6 +105,7 @@ def measure_losses(
     prune: bool = True,
     quantize: bool = True,
     options: WalkOptions | None = None,
+    held: Iterable[int] = (),
 ) -> Losses:
     """Measure what channels and bits are worth.
 
@@ -118,6 +119,7 @@ def measure_losses(
         quantizer: the grid.
         prune, quantize: which of the two kinds of loss is wanted.
         options: of the walk.
+        held: images that will judge what is decided: no loss is measured on them.
 
     Raises:
         OnnxEsnError: a pattern matches nothing; the model does not run.
@@ -130,9 +132,10 @@ def measure_losses(
     analysis = analyse_again(analysis, locks) if locks else analysis
     jobs, _ = find_quantizable(model, view, exclude, only)
     names = [x.name for x in view.layers]
-    seen = observe(model, images, names, options)
+    apart = frozenset(map(int, held))
+    seen = observe(model, images, names, options, held=apart)
     moments = input_moments(model, seen)
-    seen = replace(seen, halves={})  # as large as what was made of them
+    seen = replace(seen, parts={})  # as large as what was made of them
     weights = Sensitivities(dict.fromkeys(names, 1.0), {}, {})
     prober = None
     if passes > 0:
@@ -147,11 +150,13 @@ def measure_losses(
                 ]
                 for name, m in moments.items()
             }
-            predicted = _predicted(model, images, changes, passes / 2, options)
+            measured_on = images.subset([i for i in range(len(images)) if i not in apart])
+            predicted = _predicted(model, measured_on, changes, passes / 2, options)
         layers = len(moments) if not predicted else min(len(moments), PROBED)
         probes = layers + (2 * len(analysis.groups) if prune else 0)
         left = passes / 2 if predicted else passes
-        few = images.subset(_odd(len(images), _count(left * len(images) / max(probes, 1))))
+        wanted = _count(left * len(images) / max(probes, 1))
+        few = images.subset(_odd(len(images), apart, wanted))
         size, threads = options.batch_size, options.threads
         prober = Prober(model, moments, few, batch_size=size, threads=threads)
         found = sensitivities(prober, rough, predicted, options.report("sensitivity of layers"))
@@ -160,16 +165,30 @@ def measure_losses(
     if prune:
         report = options.report("sensitivity of groups")
         curves = width_curves(analysis, moments, weights.layers, prober, report)
-    bits = {}
-    if quantize:
-        for job in jobs:
-            m = moments.get(job.name)
-            if m is not None and len(job.layers) == 1:
-                own, absent = weights.filters.get(job.name), weights.absent.get(job.name)
-                bits[job.name] = bit_losses(m, weights.layers[job.name], quantizer, own, absent)
+    losses = Losses(analysis, view, tuple(jobs), seen, moments, weights, tuple(curves), {}, {})
+    return with_bits(losses, moments, quantizer) if quantize else losses
+
+
+def with_all_images(losses: Losses, quantizer: Quantizer = MID_RISE) -> Losses:
+    """The same, with losses of bits by the inputs of all images: nothing is left to be judged."""
+    if all(m.whole is m.H for m in losses.moments.values()):
+        return losses
+    moments = {name: replace(m, H=m.whole) for name, m in losses.moments.items()}
+    return with_bits(losses, moments, quantizer)
+
+
+def with_bits(
+    losses: Losses, moments: Mapping[str, InputMoments], quantizer: Quantizer = MID_RISE
+) -> Losses:
+    """The same, with what each filter loses at each number of bits, by these moments."""
+    bits, weights = {}, losses.weights
+    for job in losses.jobs:
+        m = moments.get(job.name)
+        if m is not None and len(job.layers) == 1:
+            own, absent = weights.filters.get(job.name), weights.absent.get(job.name)
+            bits[job.name] = bit_losses(m, weights.layers[job.name], quantizer, own, absent)
     missed = {name: loss[:, 0] for name, loss in bits.items() if name in weights.absent}
-    may_go = droppable(analysis, missed)
-    return Losses(analysis, view, tuple(jobs), seen, moments, weights, tuple(curves), bits, may_go)
+    return replace(losses, bits=bits, droppable=droppable(losses.analysis, missed))
 
 
 def _predicted(
@@ -196,9 +215,9 @@ def _count(wanted: float) -> int:
     return min(max(round(wanted), FEWEST), MOST)
 
 
-def _odd(count: int, wanted: int) -> list[int]:
+def _odd(count: int, held: Collection[int], wanted: int) -> list[int]:
     """Indices of odd samples, spread evenly: even ones are what the probes were fitted on."""
-    odd = np.arange(1, count, 2) if count > 1 else np.zeros(1, np.int64)
+    odd = np.array([i for i in range(1, count, 2) if i not in held] or [0])
     at = np.linspace(0, odd.size - 1, min(wanted, odd.size)).astype(np.int64)
     return [int(i) for i in odd[at]]
 

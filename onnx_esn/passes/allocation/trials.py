@@ -4,6 +4,8 @@ The expected losses of channels and of bits are measured separately, and how the
 roughly known. So a few splits of the budget between pruning and bits are carried out (`EFFORTS`:
 what a channel's loss counts against a bit's), each is judged by the divergence of its outputs from
 the float model's on images that were not used for it, and the best is done again with all images.
+Nothing that is decided before may have seen those that judge: with the moments of all of them,
+channels that go seemed cheaper on them than on any others.
 """
 
 from __future__ import annotations
@@ -24,7 +26,13 @@ from onnx_esn.numerics.midrise import MAX_BITS
 from onnx_esn.numerics.quantizers import MID_RISE, QUANTIZERS
 from onnx_esn.passes.allocation.bit_plan import bit_plan
 from onnx_esn.passes.allocation.efforts import EFFORTS, NEEDED, NO_PRUNING, check_effort
-from onnx_esn.passes.allocation.joint import Decision, Losses, decide, measure_losses
+from onnx_esn.passes.allocation.joint import (
+    Decision,
+    Losses,
+    decide,
+    measure_losses,
+    with_all_images,
+)
 from onnx_esn.passes.allocation.removal import remove_classes
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.correcting.output_divergence import Judged, judge_outputs
@@ -132,6 +140,13 @@ def compress_to(
     return _Search(model, reference, images, options).run(budget)
 
 
+def judging_images(images: CalibrationSet, effort: str, *, prune: bool) -> list[int]:
+    """Indices of the images that judge trials; none where there is one way only, or too few."""
+    if not prune or len(EFFORTS[effort].scales) < 2 or len(images) < LEAST_TO_JUDGE:
+        return []
+    return [int(i) for i in images.split_indices(JUDGED)[1]]
+
+
 def _favoured(trials: Sequence[Trial], judged: Sequence[Judged], images: int) -> int:
     """The trial of least divergence; one that prunes must be better by more than the doubt."""
     best = int(np.argmin([j.value for j in judged]))
@@ -159,14 +174,14 @@ class _Search:
 
     def run(self, budget: float) -> tuple[Trial, tuple[Trial, ...]]:
         options = self.options
-        losses, decisions = self._decided(budget)
+        losses, decisions, held_out = self._decided(budget)
         self.seen = self._reference_seen(losses)
-        judge = len(decisions) > 1 and len(self.images) >= LEAST_TO_JUDGE
-        if not judge:
-            scale, decision = decisions[0]  # without pruning, if that can be
-            trial = replace(self._carry_out(losses, scale, decision), kept=True)
+        if len(decisions) < 2 or not held_out:
+            # Without pruning, if that can be.
+            trial = self._carried_out(losses, *decisions[0], budget)
+            trial = replace(trial, kept=True)
             return trial, (trial,)
-        fitted, held_out = self.images.split_indices(JUDGED)
+        fitted = np.setdiff1d(np.arange(len(self.images)), held_out)
         held = self.images.subset(held_out)
         trials = [self._carry_out(losses, s, d, fitted) for s, d in decisions]
         models = [trial.quantization.model for trial in trials]
@@ -183,26 +198,36 @@ class _Search:
             for i, (trial, found) in enumerate(zip(trials, judged, strict=True))
         ]
         log.info("trials: %s; the best is %d", [t.to_document() for t in trials], best)
-        final = self._carry_out(losses, *decisions[best])
+        final = self._carried_out(losses, *decisions[best], budget)
         return replace(final, divergence=judged[best].value), tuple(trials)
 
-    def _decided(self, budget: float) -> tuple[Losses, list[tuple[float, Decision]]]:
-        """What everything would lose, and what to try."""
+    def _carried_out(
+        self, losses: Losses, scale: float, decision: Decision, budget: float
+    ) -> Trial:
+        """A decision, with all images; where it is about bits alone, decided with all of them."""
+        if not math.isfinite(scale) and self.options.bits is None:
+            losses = with_all_images(losses, QUANTIZERS[self.options.quantizer])
+            decision = self._decide(losses, budget, scale)
+        return self._carry_out(losses, scale, decision)
+
+    def _decided(self, budget: float) -> tuple[Losses, list[tuple[float, Decision]], Sequence[int]]:
+        """What everything would lose, what to try, and the images that judge it."""
         options = self.options
         scales = EFFORTS[options.effort].scales if options.prune else (NO_PRUNING,)
         if options.prune and options.bits is not None and not any(map(math.isfinite, scales)):
             scales = NEEDED  # only widths are chosen
         prune = any(map(math.isfinite, scales))
-        losses = self._losses(prune)
+        held_out = judging_images(self.images, options.effort, prune=options.prune)
+        losses = self._losses(prune, held_out)
         try:
-            return losses, self._decisions(losses, budget, scales)
+            return losses, self._decisions(losses, budget, scales), held_out
         except BudgetError:
             if prune or not options.prune:
                 raise
-        losses = self._losses(True)
-        return losses, self._decisions(losses, budget, NEEDED)
+        losses = self._losses(True, held_out)
+        return losses, self._decisions(losses, budget, NEEDED), held_out
 
-    def _losses(self, prune: bool) -> Losses:
+    def _losses(self, prune: bool, held: Sequence[int]) -> Losses:
         options = self.options
         return measure_losses(
             self.model,
@@ -215,6 +240,7 @@ class _Search:
             prune=prune,
             quantize=options.bits is None,
             options=options.walk,
+            held=held,
         )
 
     def _decisions(
@@ -225,16 +251,7 @@ class _Search:
         failed: BudgetError | None = None
         for scale in scales:
             try:
-                decision = decide(
-                    losses,
-                    budget,
-                    bits=self.options.bits,
-                    prune_scale=scale,
-                    round_to=self.options.round_to,
-                    min_width=self.options.min_width,
-                    most_bits=self.options.most_bits if self.options.bits is None else MAX_BITS,
-                    quantizer=QUANTIZERS[self.options.quantizer],
-                )
+                decision = self._decide(losses, budget, scale)
             except BudgetError as error:  # without pruning, say
                 failed = error
                 continue
@@ -244,6 +261,19 @@ class _Search:
             assert failed is not None
             raise failed
         return found
+
+    def _decide(self, losses: Losses, budget: float, scale: float) -> Decision:
+        options = self.options
+        return decide(
+            losses,
+            budget,
+            bits=options.bits,
+            prune_scale=scale,
+            round_to=options.round_to,
+            min_width=options.min_width,
+            most_bits=options.most_bits if options.bits is None else MAX_BITS,
+            quantizer=QUANTIZERS[options.quantizer],
+        )
 
     def _reference_seen(self, losses: Losses) -> Observation:
         """The reference's outputs, once for all trials."""

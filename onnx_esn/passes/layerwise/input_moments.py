@@ -23,15 +23,17 @@ class InputMoments:
     """What one layer reads, and how loud it is.
 
     Attributes:
-        H: covariance (G, d, d) of its inputs, shrunk (`shrunk`).
+        H: covariance (G, d, d) of its inputs, shrunk (`shrunk`), without the images held apart.
         half: the same from even images alone, to be judged on odd ones.
-        mean: of its inputs (G, d).
+        whole: the same of all images; `H` where none is held apart.
+        mean: of its inputs (G, d), without those either.
         W: its weights (G, m, d).
         gain: |γ|/√(σ² + ε) (G, m) of a BatchNormalization behind it; 1 where there is none.
     """
 
     H: Singles
     half: Singles
+    whole: Singles
     mean: Floats
     W: Floats
     gain: Floats
@@ -67,7 +69,7 @@ def input_moments(model: onnx.ModelProto, seen: Observation) -> dict[str, InputM
     """By layer name, for those whose inputs were observed."""
     constants, users = Constants(model), readers(model)
     found: dict[str, InputMoments] = {}
-    for name, (even, odd) in seen.halves.items():
+    for name, (even, odd, *held) in seen.parts.items():
         layer = seen.layers[name].layer
         rows = layer.as_filters(constants.value(layer.weight)).astype(np.float64)
         W = rows.reshape(layer.groups, layer.filters // layer.groups, -1)
@@ -77,5 +79,9 @@ def input_moments(model: onnx.ModelProto, seen: Observation) -> dict[str, InputM
             gain = np.abs(norm.gain).reshape(W.shape[:2])
         both = even.merge(odd)
         half = even if even.count else both
-        found[name] = InputMoments(shrunk(both), shrunk(half), both.x_mean, W, gain)
+        H, every = shrunk(both), both
+        for part in held:
+            every = every.merge(part)
+        whole = shrunk(every) if held else H
+        found[name] = InputMoments(H, shrunk(half), whole, both.x_mean, W, gain)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,13 +27,13 @@ class Observation:
     Attributes:
         layers: the layers that can be followed, by name.
         taken: their outputs at some positions.
-        halves: second moments of their inputs, of even and of odd images; empty where they were
-            not asked for.
+        parts: second moments of their inputs, of even images, odd ones and those held apart; empty
+            where they were not asked for.
     """
 
     layers: Mapping[str, Geometry]
     taken: Mapping[str, Taken]
-    halves: Mapping[str, tuple[CrossMoments, CrossMoments]]
+    parts: Mapping[str, tuple[CrossMoments, ...]]
 
     def part(self, samples: Sequence[int] | npt.NDArray[np.integer]) -> Mapping[str, Taken]:
         """What was taken of some samples."""
@@ -47,6 +47,7 @@ def observe(
     options: WalkOptions,
     *,
     inputs: bool = True,
+    held: Iterable[int] = (),
 ) -> Observation:
     """Look at the layers of these names, as far as they can be followed.
 
@@ -56,6 +57,7 @@ def observe(
         names: of layers.
         options: how to gather.
         inputs: whether moments of inputs are wanted.
+        held: images whose moments are wanted apart from those of the others.
 
     Raises:
         InferenceError: the model does not run.
@@ -76,13 +78,14 @@ def observe(
         if name in streams and streams[name].total in made:
             tensors.append(streams[name].total)
         wanted[name] = Wanted(geometry, rows[name], tuple(tensors))
-    known, key = options.known, None
+    known, key, among = options.known, None, sorted(map(int, held))
     if known is not None:
-        how = (inputs, options.seed, options.batch_size, options.per_weight, options.streams)
+        how = (inputs, among, options.seed, options.batch_size, options.per_weight, options.streams)
         key = known.key(model, images, list(layers), *how)
         if key is not None and (found := known.get(key)) is not None:
             return Observation(layers, *found)
-    sampling = Sampling(wanted, options.seed, options.batch_size, options.threads, inputs)
+    apart = frozenset(among)
+    sampling = Sampling(wanted, options.seed, options.batch_size, options.threads, inputs, apart)
     task = ShardTask(model, sampling)
     images = images.for_inputs(input_specs(model))
     shards = cut(images, wanted, inputs=inputs)
@@ -92,7 +95,7 @@ def observe(
         parts = one_by_one(task, images, shards, options.report("reference"))
     sums = total(parts)
     taken = sums.taken
-    halves = {name: (mine[0], mine[1]) for name, mine in sums.halves.items()}
+    moments = {name: tuple(mine) for name, mine in sums.parts.items()}
     if known is not None and key is not None:
-        known.put(key, (taken, halves))
-    return Observation(layers, taken, halves)
+        known.put(key, (taken, moments))
+    return Observation(layers, taken, moments)

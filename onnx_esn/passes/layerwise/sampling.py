@@ -59,6 +59,7 @@ class Sampling:
         batch_size: most samples in one run (fewer where tensors are large).
         threads: threads for one operator.
         inputs: whether the inputs are wanted too.
+        held: samples whose inputs are to be shown apart from the others.
     """
 
     wanted: Mapping[str, Wanted]
@@ -66,9 +67,19 @@ class Sampling:
     batch_size: int
     threads: int | None = None
     inputs: bool = False
+    held: frozenset[int] = frozenset()
+
+    def part(self, sample: int) -> int:
+        """In which part of the set a sample is: 0 even ones, 1 odd ones, 2 those held apart."""
+        return 2 if sample in self.held else sample % 2
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are."""
+        return 3 if self.held else 2
 
 
-# Called with a layer's name, inputs (G, n, d), and whether they are of even (0) or odd (1) samples.
+# Called with a layer's name, inputs (G, n, d), and the part of the set that they are of.
 Visit = Callable[[str, Array, int], None]
 
 
@@ -170,7 +181,8 @@ class LayerSampler:
                         found = want.geometry.outputs_at(tensors[tensor], size, i, at[i])
                         rows.append(np.ascontiguousarray(found))
                 if visit is not None:
-                    _show(visit, name, want.geometry, tensors, size, entry.places, at, number)
+                    parts = [self._sampling.part(number + i) for i in range(size)]
+                    _show(visit, name, want.geometry, tensors, size, entry.places, at, parts)
             done += size
             if progress is not None:
                 progress(done, len(images))
@@ -200,10 +212,10 @@ def _show(
     size: int,
     places: tuple[int, ...],
     at: Sequence[Indices],
-    first: int,
+    parts: Sequence[int],
 ) -> None:
-    """Hand over the inputs of a batch, those of even and of odd samples apart."""
-    for half in (0, 1):
-        mine = [a if (first + i) % 2 == half else NOWHERE for i, a in enumerate(at)]
+    """Hand over the inputs of a batch, those of each part of the set apart."""
+    for part in sorted(set(parts)):
+        mine = [a if own == part else NOWHERE for own, a in zip(parts, at, strict=True)]
         if any(a.size for a in mine):
-            visit(name, geometry.inputs_at(tensors[geometry.data], size, places, mine), half)
+            visit(name, geometry.inputs_at(tensors[geometry.data], size, places, mine), part)

@@ -25,7 +25,7 @@ from onnx_esn.numerics.cross_moments import CrossMoments, cross_moments, no_mome
 from onnx_esn.passes.layerwise.sampling import LayerSampler, Sampling, Taken, Wanted
 
 Array = npt.NDArray[np.generic]
-Halves = list[CrossMoments]
+Parts = list[CrossMoments]
 Progress = Callable[[int, int], None]
 # Images of a shard, at least; a model with a fixed batch gets a multiple of that.
 SHARD = 64
@@ -39,12 +39,13 @@ class ShardSums:
     Attributes:
         taken: outputs of layers at some positions, by layer name.
         missing: layers that do not follow the batch.
-        halves: second moments of inputs, of even and of odd samples, by layer name.
+        parts: second moments of inputs, of even samples, odd ones and those held apart, by layer
+            name.
     """
 
     taken: dict[str, Taken] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
-    halves: dict[str, Halves] = field(default_factory=dict)
+    parts: dict[str, Parts] = field(default_factory=dict)
 
     def add(self, other: ShardSums) -> None:
         """Add those of the samples that follow."""
@@ -59,11 +60,11 @@ class ShardSums:
             old.at.extend(new.at)
             for tensor, rows in new.outputs.items():
                 old.outputs[tensor].extend(rows)
-        for name, halves in other.halves.items():
-            mine = self.halves.setdefault(name, halves)
-            if mine is not halves:
-                for i in (0, 1):
-                    mine[i] = _single(mine[i].merge(halves[i]))
+        for name, parts in other.parts.items():
+            mine = self.parts.setdefault(name, parts)
+            if mine is not parts:
+                for i, new_part in enumerate(parts):
+                    mine[i] = _single(mine[i].merge(new_part))
 
 
 class ShardTask:
@@ -88,9 +89,12 @@ class ShardTask:
         if self._sampler is None:
             self._sampler = LayerSampler(self.model, self.sampling, images)
         found = ShardSums()
-        visit = functools.partial(_add, found.halves) if self.sampling.inputs else None
+        visit = functools.partial(_add, found.parts, self.sampling.parts)
         found.taken, found.missing = self._sampler.run(
-            images, first=first, visit=visit, progress=progress
+            images,
+            first=first,
+            visit=visit if self.sampling.inputs else None,
+            progress=progress,
         )
         return found
 
@@ -129,7 +133,7 @@ def total(parts: Iterator[ShardSums]) -> ShardSums:
         found.add(part)
     for name in found.missing:
         found.taken.pop(name, None)
-        found.halves.pop(name, None)
+        found.parts.pop(name, None)
     return found
 
 
@@ -143,12 +147,12 @@ def _numbers(wanted: Wanted) -> int:
     return wanted.geometry.layer.groups * d * d
 
 
-def _add(sums: dict[str, Halves], name: str, x: Array, half: int) -> None:
+def _add(sums: dict[str, Parts], count: int, name: str, x: Array, part: int) -> None:
     if not np.isfinite(x).all():
         raise VerificationError(f"{name}: its inputs are not finite (NaN or infinity)")
     G, n, d = x.shape
-    mine = sums.setdefault(name, [no_moments(G, 0, d), no_moments(G, 0, d)])
-    mine[half] = _single(cross_moments(x, np.zeros((G, n, 0), x.dtype), mine[half]))
+    mine = sums.setdefault(name, [no_moments(G, 0, d) for _ in range(count)])
+    mine[part] = _single(cross_moments(x, np.zeros((G, n, 0), x.dtype), mine[part]))
 
 
 def _single(moments: CrossMoments) -> CrossMoments:

@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_esn.calibration import CalibrationSet
+from onnx_esn.calibration import CalibrationSet, open_set
 from onnx_esn.errors import BudgetError, OptionError
 from onnx_esn.passes.allocation.efforts import EFFORTS
 from onnx_esn.passes.allocation.filter_errors import filter_errors
-from onnx_esn.passes.allocation.joint import Losses, decide, measure_losses
+from onnx_esn.passes.allocation.joint import Losses, decide, measure_losses, with_all_images
 from onnx_esn.passes.allocation.removal import remove_classes
 from onnx_esn.passes.allocation.sensitivity import (
     PROBED,
@@ -23,7 +23,7 @@ from onnx_esn.passes.allocation.sensitivity import (
     rough_weights,
     sensitivities,
 )
-from onnx_esn.passes.allocation.trials import Trial, _favoured
+from onnx_esn.passes.allocation.trials import Trial, _favoured, judging_images
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.correcting.output_divergence import Judged
 from onnx_esn.passes.correcting.reconstruction import Reconstruct
@@ -104,6 +104,41 @@ def test_few_layers_are_probed_where_all_are_predicted():
         found = sensitivities(prober, rough, known, lambda *x, to=done: to.append(x))
         assert done[-1] == (expected, expected)
         assert set(found.layers) == set(moments)
+
+
+def test_images_that_judge_decide_nothing():
+    """Other pixels in the images held apart leave every loss as it is, until nothing is judged."""
+    held = judging_images(images(), "balanced", prune=True)
+    assert len(held) == 8
+    (spec,) = images().inputs
+    pixels = np.concatenate([b.feeds[spec.name] for b in images().batches(8)])
+    others = pixels.copy()
+    others[held] = 3.0 * np.random.default_rng(0).normal(size=others[held].shape)
+    found = []
+    for x in (pixels, others):
+        seen = open_set(x, [spec])
+        found.append(measure_losses(model(), seen, passes=4, options=OPTIONS, held=held))
+    one, other = found
+    assert one.weights.layers == other.weights.layers
+    for a, b in zip(one.curves, other.curves, strict=True):
+        assert np.array_equal(a.curve.order, b.curve.order)
+        assert np.array_equal(a.curve.loss, b.curve.loss)
+    all_bits = with_all_images(one).bits, with_all_images(other).bits
+    for name, loss in one.bits.items():
+        assert np.array_equal(loss, other.bits[name])
+        assert not np.allclose(all_bits[0][name], all_bits[1][name], rtol=1e-3), name
+    assert with_all_images(losses()) is losses()
+
+
+def test_when_images_judge():
+    few = images().take(9)
+    assert judging_images(images(), "thorough", prune=True)
+    for found in (
+        judging_images(few, "balanced", prune=True),
+        judging_images(images(), "fast", prune=True),
+        judging_images(images(), "balanced", prune=False),
+    ):
+        assert found == []
 
 
 @pytest.mark.parametrize("bits", [1.0, 1.5, 2.0, 3.0, 5.0])

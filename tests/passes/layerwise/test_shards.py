@@ -28,8 +28,8 @@ def arrays(seen: Observation) -> list[Any]:
         found += [name, taken.places, *taken.at]
         for tensor, rows in sorted(taken.outputs.items()):
             found += [tensor, *rows]
-    for name, halves in sorted(seen.halves.items()):
-        for half in halves:
+    for name, parts in sorted(seen.parts.items()):
+        for half in parts:
             found += [name, half.count, half.x_mean, half.y_mean, half.xx, half.yx, half.yy]
     return found
 
@@ -95,7 +95,7 @@ def test_what_takes_much_memory_is_one_shard(monkeypatch: pytest.MonkeyPatch) ->
     workers = Workers()
     one = observe(model, images, ["c"], WalkOptions(spread=workers))
     assert workers.shards == []
-    np.testing.assert_allclose(one.halves["c"][0].xx, whole.halves["c"][0].xx, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(one.parts["c"][0].xx, whole.parts["c"][0].xx, rtol=1e-4, atol=1e-4)
     observe(model, images, ["c"], WalkOptions(spread=workers), inputs=False)
     assert len(workers.shards) == 3, "without inputs there is little to hold"
 
@@ -131,7 +131,7 @@ class TestKnown:
         monkeypatch.setattr("onnx_esn.passes.layerwise.observation.one_by_one", None)
         again = self.look(model, known)
         assert_same(first, again)
-        assert again.halves["c"][0].xx is not first.halves["c"][0].xx, "sums are added to in place"
+        assert again.parts["c"][0].xx is not first.parts["c"][0].xx, "sums are added to in place"
         sent = pickle.loads(pickle.dumps(known))
         assert_same(first, self.look(model, sent))
 
