@@ -177,6 +177,15 @@ def with_all_images(losses: Losses, quantizer: Quantizer = MID_RISE) -> Losses:
     return with_bits(losses, moments, quantizer)
 
 
+def without_second_moments(losses: Losses) -> Losses:
+    """The same, for what needs the means of inputs only."""
+    none = np.zeros((0, 0, 0), np.float32)
+    moments = {
+        name: replace(m, H=none, half=none, whole=none) for name, m in losses.moments.items()
+    }
+    return replace(losses, moments=moments)
+
+
 def with_bits(
     losses: Losses, moments: Mapping[str, InputMoments], quantizer: Quantizer = MID_RISE
 ) -> Losses:

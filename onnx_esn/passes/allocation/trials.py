@@ -32,6 +32,7 @@ from onnx_esn.passes.allocation.joint import (
     decide,
     measure_losses,
     with_all_images,
+    without_second_moments,
 )
 from onnx_esn.passes.allocation.removal import remove_classes
 from onnx_esn.passes.base import PassResult
@@ -175,10 +176,12 @@ class _Search:
     def run(self, budget: float) -> tuple[Trial, tuple[Trial, ...]]:
         options = self.options
         losses, decisions, held_out = self._decided(budget)
+        final = self._with_all_images(losses, decisions, budget)
+        losses = without_second_moments(losses)  # which are large
         self.seen = self._reference_seen(losses)
         if len(decisions) < 2 or not held_out:
             # Without pruning, if that can be.
-            trial = self._carried_out(losses, *decisions[0], budget)
+            trial = self._carry_out(losses, *final[0])
             trial = replace(trial, kept=True)
             return trial, (trial,)
         fitted = np.setdiff1d(np.arange(len(self.images)), held_out)
@@ -198,17 +201,19 @@ class _Search:
             for i, (trial, found) in enumerate(zip(trials, judged, strict=True))
         ]
         log.info("trials: %s; the best is %d", [t.to_document() for t in trials], best)
-        final = self._carried_out(losses, *decisions[best], budget)
-        return replace(final, divergence=judged[best].value), tuple(trials)
+        done = self._carry_out(losses, *final[best])
+        return replace(done, divergence=judged[best].value), tuple(trials)
 
-    def _carried_out(
-        self, losses: Losses, scale: float, decision: Decision, budget: float
-    ) -> Trial:
-        """A decision, with all images; where it is about bits alone, decided with all of them."""
-        if not math.isfinite(scale) and self.options.bits is None:
-            losses = with_all_images(losses, QUANTIZERS[self.options.quantizer])
-            decision = self._decide(losses, budget, scale)
-        return self._carry_out(losses, scale, decision)
+    def _with_all_images(
+        self, losses: Losses, decisions: Sequence[tuple[float, Decision]], budget: float
+    ) -> list[tuple[float, Decision]]:
+        """What each will be if it is kept: where it is about bits alone, all images decide."""
+        found = list(decisions)
+        for i, (scale, _) in enumerate(decisions):
+            if not math.isfinite(scale) and self.options.bits is None:
+                every = with_all_images(losses, QUANTIZERS[self.options.quantizer])
+                found[i] = scale, self._decide(every, budget, scale)
+        return found
 
     def _decided(self, budget: float) -> tuple[Losses, list[tuple[float, Decision]], Sequence[int]]:
         """What everything would lose, what to try, and the images that judge it."""
