@@ -28,7 +28,7 @@ def layer(seed, G=1, m=4, d=12, gain=True):
     H = np.stack([moments(rng, d) for _ in range(G)]).astype(np.float32)
     W = rng.normal(size=(G, m, d))
     factor = np.exp(rng.normal(size=(G, m))) if gain else np.ones((G, m))
-    return InputMoments(H, H, np.zeros((G, d)), W, factor)
+    return InputMoments(H, H, H, np.zeros((G, d)), W, factor)
 
 
 def analysed(m, seed=0):
@@ -60,7 +60,9 @@ def test_the_mask_lies_anywhere_in_the_filters():
         best = db(m.energy, m.gain[0, 0] ** 2 * every_mask_error(H, m.W[0, 0], kept))
         assert x.pruned <= best + 1e-6
         assert x.pruned >= best - 3
-    loud = InputMoments(m.H, m.H, m.mean, np.concatenate([m.W, 1e-4 * m.W], 1), np.ones((1, 2)))
+    loud = InputMoments(
+        m.H, m.H, m.H, m.mean, np.concatenate([m.W, 1e-4 * m.W], 1), np.ones((1, 2))
+    )
     # Half of all weights: those of the loud filter, and nearly nothing is lost.
     assert analysed(loud).snr[0].pruned > 70
 
@@ -128,13 +130,13 @@ def test_dead_inputs_and_dead_filters():
     H[:, :, 5:15] = 0
     W = m.W.copy()
     W[0, 1] = 0
-    found = analysed(InputMoments(H, H, m.mean, W, m.gain))
+    found = analysed(InputMoments(H, H, H, m.mean, W, m.gain))
     assert found.looked_at == 2
     assert all(math.isfinite(x.quantized) for x in found.snr)
     # As many inputs are dead as half of them: nothing is lost by pruning those.
     assert found.snr[0].pruned == math.inf or found.snr[0].pruned > 60
-    assert analysed(InputMoments(0 * H, 0 * H, m.mean, W, m.gain)) is None
-    assert analysed(InputMoments(H, H, m.mean, 0 * W, m.gain)) is None
+    assert analysed(InputMoments(0 * H, 0 * H, 0 * H, m.mean, W, m.gain)) is None
+    assert analysed(InputMoments(H, H, H, m.mean, 0 * W, m.gain)) is None
 
 
 def test_of_wide_layers_a_few_filters_are_drawn(monkeypatch):
@@ -152,7 +154,7 @@ def test_of_wide_layers_a_few_filters_are_drawn(monkeypatch):
 
 def test_a_gain_weighs_filters_but_changes_no_single_one():
     m = layer(4, m=1)
-    louder = InputMoments(m.H, m.H, m.mean, m.W, 7 * m.gain)
+    louder = InputMoments(m.H, m.H, m.H, m.mean, m.W, 7 * m.gain)
     for a, b in zip(analysed(m).snr, analysed(louder).snr, strict=True):
         assert a.quantized == pytest.approx(b.quantized)
         assert a.pruned == pytest.approx(b.pruned)
