@@ -30,10 +30,8 @@ log = logging.getLogger(__name__)
 # Points for which `compress` observes the input model, None being those of a grid; and the options
 # that this depends on.
 _OBSERVING = (None, "quantize-only", "prune-only", "joint")
-_OPTIONS = (
-    *("only", "exclude", "requantize", "rotate", "input_shape", "batch_size", "threads"),
-    "effort",
-)
+_SELECTING = ("only", "exclude", "requantize", "rotate", "input_shape")
+_OPTIONS = (*_SELECTING, "batch_size", "threads", "effort")
 
 
 class _WorkersDiedError(Exception):

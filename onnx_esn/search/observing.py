@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx
 
 from onnx_esn.calibration import CalibrationSet
-from onnx_esn.passes.allocation.trials import judging_images
+from onnx_esn.passes.allocation.efforts import judging_images
 from onnx_esn.passes.layers.costs import measured_view
 from onnx_esn.passes.layerwise.known import Known
 from onnx_esn.passes.layerwise.observation import observe

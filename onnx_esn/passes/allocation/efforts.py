@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from onnx_esn.calibration import CalibrationSet
 from onnx_esn.errors import OptionError
 
 # What a channel's loss counts against a bit's.
 NO_PRUNING = math.inf
 NEEDED = (1.0,)  # where channels have to go
+
+JUDGED = 0.2  # share of the images that judges
+LEAST_TO_JUDGE = 10
 
 
 @dataclass(frozen=True)
@@ -37,3 +41,10 @@ def check_effort(name: str) -> None:
     """Raise `OptionError` for a name that is not among `EFFORTS`."""
     if name not in EFFORTS:
         raise OptionError(f"effort {name!r} is not known; there are: {', '.join(EFFORTS)}")
+
+
+def judging_images(images: CalibrationSet, effort: str, *, prune: bool) -> list[int]:
+    """Indices of the images that judge trials; none where there is one way only, or too few."""
+    if not prune or len(EFFORTS[effort].scales) < 2 or len(images) < LEAST_TO_JUDGE:
+        return []
+    return [int(i) for i in images.split_indices(JUDGED)[1]]

@@ -25,7 +25,13 @@ from onnx_esn.errors import BudgetError
 from onnx_esn.numerics.midrise import MAX_BITS
 from onnx_esn.numerics.quantizers import MID_RISE, QUANTIZERS
 from onnx_esn.passes.allocation.bit_plan import bit_plan
-from onnx_esn.passes.allocation.efforts import EFFORTS, NEEDED, NO_PRUNING, check_effort
+from onnx_esn.passes.allocation.efforts import (
+    EFFORTS,
+    NEEDED,
+    NO_PRUNING,
+    check_effort,
+    judging_images,
+)
 from onnx_esn.passes.allocation.joint import (
     Decision,
     Losses,
@@ -46,8 +52,6 @@ log = logging.getLogger(__name__)
 Integers = npt.NDArray[np.int64]
 Samples = npt.NDArray[np.intp]
 
-JUDGED = 0.2  # share of the images that judges
-LEAST_TO_JUDGE = 10
 # Standard errors by which images typically have to diverge less with pruning; where nothing tells,
 # a mean divergence over n images is taken to be known to about 2/√n of itself.
 ERRORS, DOUBT = 1.0, 2.0
@@ -139,13 +143,6 @@ def compress_to(
         OnnxEsnError: the model or the images do not fit.
     """
     return _Search(model, reference, images, options).run(budget)
-
-
-def judging_images(images: CalibrationSet, effort: str, *, prune: bool) -> list[int]:
-    """Indices of the images that judge trials; none where there is one way only, or too few."""
-    if not prune or len(EFFORTS[effort].scales) < 2 or len(images) < LEAST_TO_JUDGE:
-        return []
-    return [int(i) for i in images.split_indices(JUDGED)[1]]
 
 
 def _favoured(trials: Sequence[Trial], judged: Sequence[Judged], images: int) -> int:

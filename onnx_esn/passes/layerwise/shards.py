@@ -89,12 +89,10 @@ class ShardTask:
         if self._sampler is None:
             self._sampler = LayerSampler(self.model, self.sampling, images)
         found = ShardSums()
-        visit = functools.partial(_add, found.parts, self.sampling.parts)
+        add = functools.partial(_add, found.parts, self.sampling.parts)
+        visit = add if self.sampling.inputs else None
         found.taken, found.missing = self._sampler.run(
-            images,
-            first=first,
-            visit=visit if self.sampling.inputs else None,
-            progress=progress,
+            images, first=first, visit=visit, progress=progress
         )
         return found
 

@@ -12,7 +12,7 @@ import pytest
 
 from onnx_esn.calibration import CalibrationSet, open_set
 from onnx_esn.errors import BudgetError, OptionError
-from onnx_esn.passes.allocation.efforts import EFFORTS
+from onnx_esn.passes.allocation.efforts import EFFORTS, judging_images
 from onnx_esn.passes.allocation.filter_errors import filter_errors
 from onnx_esn.passes.allocation.joint import Losses, decide, measure_losses, with_all_images
 from onnx_esn.passes.allocation.removal import remove_classes
@@ -23,7 +23,7 @@ from onnx_esn.passes.allocation.sensitivity import (
     rough_weights,
     sensitivities,
 )
-from onnx_esn.passes.allocation.trials import Trial, _favoured, judging_images
+from onnx_esn.passes.allocation.trials import Trial, _favoured
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.correcting.output_divergence import Judged
 from onnx_esn.passes.correcting.reconstruction import Reconstruct
