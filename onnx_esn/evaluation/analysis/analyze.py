@@ -15,7 +15,7 @@ from onnx_esn.errors import InputError, OptionError
 from onnx_esn.graph.model_file import check_model, load_model
 from onnx_esn.graph.model_source import ModelSource, plain_source, source_name
 from onnx_esn.graph.standard_form import standard_form
-from onnx_esn.passes.allocation.joint import Losses, measure_losses
+from onnx_esn.passes.allocation.measuring import Losses, measure_losses
 from onnx_esn.passes.analysis.channels import analyse_channels
 from onnx_esn.passes.analysis.outputs import OutputAnalysis, analyse_outputs
 from onnx_esn.passes.analysis.tensors import analyse_tensors

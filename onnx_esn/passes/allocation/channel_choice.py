@@ -11,7 +11,8 @@ import onnx
 from onnx_esn.calibration import CalibrationSet
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.standard_form import standard_form
-from onnx_esn.passes.allocation.joint import Losses, decide, measure_losses
+from onnx_esn.passes.allocation.joint import decide
+from onnx_esn.passes.allocation.measuring import Losses, measure_losses
 from onnx_esn.passes.allocation.removal import lost_classes, lost_labels
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning.macs import MacCounter

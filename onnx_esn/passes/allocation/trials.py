@@ -32,10 +32,9 @@ from onnx_esn.passes.allocation.efforts import (
     check_effort,
     judging_images,
 )
-from onnx_esn.passes.allocation.joint import (
-    Decision,
+from onnx_esn.passes.allocation.joint import Decision, decide
+from onnx_esn.passes.allocation.measuring import (
     Losses,
-    decide,
     measure_losses,
     with_all_images,
     without_second_moments,

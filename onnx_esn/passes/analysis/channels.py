@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_esn.numerics.midrise import MAX_BITS, Floats
-from onnx_esn.passes.allocation.joint import Losses
 from onnx_esn.passes.allocation.losses import GroupCurve, filter_classes, input_classes
+from onnx_esn.passes.allocation.measuring import Losses
 from onnx_esn.passes.base import Skipped
 
 Integers = npt.NDArray[np.int64]

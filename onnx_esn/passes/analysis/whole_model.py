@@ -10,7 +10,8 @@ import numpy as np
 from onnx_esn.errors import BudgetError
 from onnx_esn.numerics.midrise import MAX_BITS, Floats
 from onnx_esn.numerics.quantizers import MID_RISE
-from onnx_esn.passes.allocation.joint import Decision, Losses, decide
+from onnx_esn.passes.allocation.joint import Decision, decide
+from onnx_esn.passes.allocation.measuring import Losses
 from onnx_esn.passes.analysis.channels import (
     BITS_PER_MAC,
     ChannelAnalysis,

@@ -17,7 +17,7 @@ from onnx_esn.passes.allocation.channel_choice import (
     class_losses,
     classes_to_target,
 )
-from onnx_esn.passes.allocation.joint import Losses
+from onnx_esn.passes.allocation.measuring import Losses
 from onnx_esn.passes.pruning.absorption import consumed_tensors
 from onnx_esn.passes.pruning.measuring import measure_channels
 from onnx_esn.passes.pruning.options import RECONSTRUCTION, PruneOptions

@@ -14,7 +14,8 @@ from onnx_esn.calibration import CalibrationSet, open_set
 from onnx_esn.errors import BudgetError, OptionError
 from onnx_esn.passes.allocation.efforts import EFFORTS, judging_images
 from onnx_esn.passes.allocation.filter_errors import filter_errors
-from onnx_esn.passes.allocation.joint import Losses, decide, measure_losses, with_all_images
+from onnx_esn.passes.allocation.joint import decide
+from onnx_esn.passes.allocation.measuring import Losses, measure_losses, with_all_images
 from onnx_esn.passes.allocation.removal import remove_classes
 from onnx_esn.passes.allocation.sensitivity import (
     PROBED,

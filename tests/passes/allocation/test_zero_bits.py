@@ -7,9 +7,10 @@ import onnx
 import pytest
 
 from onnx_esn.graph.channels.groups import Analysis, analyse
-from onnx_esn.passes.allocation import joint
-from onnx_esn.passes.allocation.joint import decide, measure_losses
+from onnx_esn.passes.allocation import measuring
+from onnx_esn.passes.allocation.joint import decide
 from onnx_esn.passes.allocation.losses import filter_classes
+from onnx_esn.passes.allocation.measuring import measure_losses
 from onnx_esn.passes.allocation.zero_bits import droppable, shared_filters
 from onnx_esn.passes.layers.costs import total_cost, total_macs
 from onnx_esn.passes.quantizing.compensated import CompensatedQuantization
@@ -103,7 +104,7 @@ def test_zero_filters_stay_where_their_channels_do():
 
 
 def test_without_gradients_no_filter_goes(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(joint, "filter_errors", lambda *_, **__: {})
+    monkeypatch.setattr(measuring, "filter_errors", lambda *_, **__: {})
     found = measure_losses(model(), images(), passes=4, options=OPTIONS)
     assert found.bits
     assert found.droppable == {}

@@ -10,7 +10,8 @@ import pytest
 
 from onnx_esn.numerics.midrise import MAX_BITS
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
-from onnx_esn.passes.allocation.joint import decide, measure_losses
+from onnx_esn.passes.allocation.joint import decide
+from onnx_esn.passes.allocation.measuring import measure_losses
 from onnx_esn.passes.allocation.removal import remove_classes
 from onnx_esn.passes.analysis import whole_model
 from onnx_esn.passes.analysis.channels import BITS_PER_MAC, analyse_channels
