@@ -1,8 +1,8 @@
 """The tensors by which a model's outputs are judged, where some of them jump.
 
-How many boxes NonMaxSuppression lets through depends on the data, and a label of ArgMax changes all
-at once: two such outputs cannot be subtracted, and say little of how far apart the models are.
-The numbers that they are selected from can, and do.
+How many boxes NonMaxSuppression lets through depends on the data (`counting`), and a label of
+ArgMax changes all at once: two such outputs cannot be subtracted, and say little of how far apart
+the models are. The numbers that they are selected from can, and do.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from onnx import TensorProto
 
 from onnx_esn.errors import OnnxEsnError
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.counting import counts, depending, reads
 from onnx_esn.graph.hoisting import captured
-from onnx_esn.graph.shapes import COUNTING
 from onnx_esn.graph.two_sizes import two_sizes
 
-_SHAPES = ("Shape", "Size")
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _LABELS = (TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
 
@@ -68,25 +67,17 @@ def judged_beside(model: onnx.ModelProto, judged: list[str], *, labels: bool = T
 def _by_values(model: onnx.ModelProto) -> set[str]:
     """Tensors that depend on the values of the inputs; shapes do not."""
     stored = {t.name for t in model.graph.initializer}
-    found = {i.name for i in model.graph.input if i.name not in stored}
-    for node in model.graph.node:
-        if node.op_type not in _SHAPES and _reads(node, found):
-            found.update(name for name in node.output if name)
-    return found
+    inputs = {i.name for i in model.graph.input if i.name not in stored}
+    return depending(list(model.graph.node), inputs)
 
 
 def _counted(model: onnx.ModelProto, by_values: set[str]) -> set[str]:
     """Tensors that depend on how much is found in the values of the inputs."""
     found: set[str] = set()
     for node in model.graph.node:
-        counts = node.op_type in COUNTING and _reads(node, by_values)
-        if counts or _reads(node, found):
+        if counts(node, by_values) or reads(node, found):
             found.update(name for name in node.output if name)
     return found
-
-
-def _reads(node: onnx.NodeProto, tensors: set[str]) -> bool:
-    return any(name in tensors for name in (*node.input, *captured(node)))
 
 
 def _float_tensors(model: onnx.ModelProto) -> set[str]:

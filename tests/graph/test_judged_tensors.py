@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from onnx_esn.calibration import Session
 from onnx_esn.calibration.tensor_spec import input_specs
+from onnx_esn.graph.hoisting import captured
 from onnx_esn.graph.judged_tensors import judged_beside, judged_tensors
 from onnx_esn.passes.quantizing.compensated import CompensatedQuantization
 from tests.models import MODELS
@@ -69,6 +71,97 @@ def test_counts_of_shapes_and_constants_jump_nowhere():
     picked = net.op("Gather", y, net.op("Slice", index, net.ints(0), net.ints(2)), axis=2)
     model = net.model(net.op("GlobalAveragePool", picked), picked)
     assert judged_tensors(model) == [x.name for x in model.graph.output]
+
+
+def decoder(*, by_values=True):
+    """A network that reads out one row after another until it has seen enough."""
+    net = Net(3, 8, 8)
+    features = net.relu(net.conv(net.relu(net.conv("x", 3, 24, name="a")), 24, 8, name="b"))
+    pooled = net.op("Flatten", net.op("GlobalAveragePool", features))  # (N, 8)
+    step = [helper.make_node("ReduceMax", [pooled], ["step"], keepdims=0)]
+    if not by_values:
+        step = [helper.make_node("Constant", [], ["step"], value_float=0.4)]
+    body = helper.make_graph(
+        [
+            *step,
+            helper.make_node("Add", ["sum_in", "step"], ["sum_out"]),
+            helper.make_node("Less", ["sum_out", "enough"], ["more"]),
+            helper.make_node("Mul", [pooled, "sum_in"], ["row"]),
+        ],
+        "turn",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum_in", TensorProto.FLOAT, []),
+        ],
+        [
+            helper.make_tensor_value_info("more", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum_out", TensorProto.FLOAT, []),
+            helper.make_tensor_value_info("row", TensorProto.FLOAT, None),
+        ],
+    )
+    net.store(np.float32(4.0), "enough")
+    most = net.store(np.int64(64), "most")
+    begin = net.store(np.float32(0.5), "begin")
+    _, rows = net.op("Loop", most, "", begin, outputs=2, body=body)
+    y = net.op("Transpose", rows, perm=[1, 0, 2])
+    return net.model(y, shapes={y: ["N", "steps", 8]})
+
+
+def test_what_a_loop_reads_is_judged_where_values_end_it():
+    model = decoder()
+    (judged,) = judged_tensors(model)
+    (loop,) = (node for node in model.graph.node if node.op_type == "Loop")
+    assert judged in captured(loop)
+    lengths = set()
+    feeds = feeds_for(model, {"x": (2, 3, 8, 8)})
+    for loudness in (0.2, 1.0, 5.0):
+        louder = {name: np.float32(loudness) * x for name, x in feeds.items()}
+        lengths.add(Session(model).run(louder)[model.graph.output[0].name].shape[1])
+    assert len(lengths) > 1
+
+
+def test_a_loop_that_runs_as_often_for_all_images_is_judged_by_its_output():
+    model = decoder(by_values=False)
+    assert judged_tensors(model) == [model.graph.output[0].name]
+
+
+@pytest.mark.parametrize(
+    ("op", "before", "after"),
+    [
+        ("Slice", ["zero", "count"], ["one"]),
+        ("TopK", ["count"], []),
+        ("Pad", ["pads"], []),
+        ("Tile", ["repeats"], []),
+    ],
+)
+def test_a_size_made_of_values_jumps(op, before, after):
+    net = Net(3, 6, 6)
+    features = net.op("GlobalAveragePool", net.relu(net.conv("x", 3, 5)))
+    rows = net.op("Flatten", features)
+    best = net.op("ReduceMax", net.op("ArgMax", rows, axis=1, keepdims=0), keepdims=0)
+    count = net.op("Reshape", net.op("Add", best, net.store(np.int64(1))), net.ints(1))
+    names = {
+        "count": count,
+        "zero": net.ints(0),
+        "one": net.ints(1),
+        "pads": net.op("Concat", net.ints(0, 0, 0), count, axis=0),
+        "repeats": net.op("Concat", net.ints(1), count, axis=0),
+    }
+    made = net.op(op, rows, *(names[n] for n in (*before, *after)), outputs=1 + (op == "TopK"))
+    y = made[0] if op == "TopK" else made
+    model = net.model(y, shapes={y: ["N", "found"]})
+    assert judged_tensors(model) == [rows]
+
+
+def test_a_budget_is_met_where_a_loop_ends_by_values():
+    from onnx_esn.calibration import open_set
+
+    model = decoder()
+    data = np.random.default_rng(0).normal(size=(24, 3, 8, 8)).astype(np.float32)
+    images = open_set({"x": data}, input_specs(model))
+    found = CompensatedQuantization(images, target_cost="5%", prune=True)(model)
+    assert all(0 < t["divergence"] < np.inf for t in found.details["trials"])
 
 
 @pytest.mark.parametrize("name", ["non_maximum_suppression", "fully_convolutional_net"])
