@@ -17,20 +17,25 @@ _SMALL = 32
 def inverse_factor(H: Floats) -> Floats:
     """Upper triangular U (G, d, d) with UᵀU = H⁻¹.
 
-    With rows and columns turned round, H = R Rᵀ for an upper triangular R; then U = R⁻¹.
+    With rows and columns turned round, H is L Lᵀ for a lower triangular L; then U is L⁻¹, turned
+    back.
 
     Raises:
         numpy.linalg.LinAlgError: a matrix is not positive definite.
     """
-    # A matrix may take more than the layer it belongs to, so none is held longer than needed.
-    R = np.ascontiguousarray(np.linalg.cholesky(H[:, ::-1, ::-1])[:, ::-1, ::-1])
     if H.shape[1] <= _SMALL:
-        return np.triu(np.linalg.inv(R))
+        R = np.linalg.cholesky(H[:, ::-1, ::-1])[:, ::-1, ::-1]
+        return np.triu(np.linalg.inv(np.ascontiguousarray(R)))
     from scipy.linalg import lapack
 
-    for r in R:
-        r[...] = np.triu(_checked(*lapack.dtrtri(r)))
-    return R
+    # In place, as a matrix may take more than the layer it belongs to: LAPACK reads rows as
+    # columns, so that what it knows as the upper factor Lᵀ is L here.
+    U = np.array(H[:, ::-1, ::-1], np.float64, order="C")
+    for u in U:
+        factor = _checked(*lapack.dpotrf(u.T, lower=0, clean=1, overwrite_a=1))
+        inverse = _checked(*lapack.dtrtri(factor, lower=0, overwrite_c=1))
+        u[...] = inverse.T  # the same memory
+    return np.ascontiguousarray(U[:, ::-1, ::-1])
 
 
 def solve(A: Floats, B: Floats) -> Floats:
@@ -50,5 +55,5 @@ def solve(A: Floats, B: Floats) -> Floats:
 
 def _checked(matrix: Floats, info: int) -> Floats:
     if info:
-        raise np.linalg.LinAlgError(f"a triangular factor is singular at {info - 1}")
+        raise np.linalg.LinAlgError(f"not positive definite at {info - 1}")
     return matrix
