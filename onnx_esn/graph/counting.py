@@ -6,11 +6,12 @@ says, and a decoder's Loop runs until it has read the last word.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 
 import onnx
 
-from onnx_esn.graph.hoisting import captured, subgraphs
+from onnx_esn.graph.hoisting import subgraphs
+from onnx_esn.graph.readers import downstream, reads_any
 from onnx_esn.graph.shapes import COUNTING
 
 # Nodes that give numbers about shapes, whatever the values are.
@@ -34,24 +35,15 @@ _SIZING = {
 }
 
 
-def reads(node: onnx.NodeProto, tensors: Set[str]) -> bool:
-    """Whether a node, or a subgraph of it, reads one of these."""
-    return any(name in tensors for name in (*node.input, *captured(node)))
-
-
-def depending(nodes: list[onnx.NodeProto], values: Set[str]) -> set[str]:
+def depending(nodes: Iterable[onnx.NodeProto], values: Iterable[str]) -> set[str]:
     """These tensors and what depends on their values, shapes aside; nodes in order."""
-    found = set(values)
-    for node in nodes:
-        if node.op_type not in _OF_SHAPES and reads(node, found):
-            found.update(name for name in node.output if name)
-    return found
+    return downstream(nodes, values, not_by=_OF_SHAPES)
 
 
 def counts(node: onnx.NodeProto, values: Set[str]) -> bool:
     """Whether the size of a node's results depends on the values of these tensors."""
     if node.op_type in COUNTING:
-        return reads(node, values)
+        return reads_any(node, values)
     if node.op_type == "Loop":
         return _stops_by(node, values)
     sizing = _SIZING.get(node.op_type, ())
@@ -69,7 +61,7 @@ def _stops_by(loop: onnx.NodeProto, values: Set[str]) -> bool:
     inner = set(values) - {x.name for x in body.input}
     inner |= {mine.name for mine, _, given in carried if given in values}
     while True:
-        found = depending(list(body.node), inner)
+        found = depending(body.node, inner)
         # What one turn hands to the next.
         later = {mine.name for mine, given, _ in carried if given.name in found}
         if later <= inner:

@@ -12,8 +12,10 @@ from onnx import TensorProto
 
 from onnx_esn.errors import OnnxEsnError
 from onnx_esn.graph.constants import Constants
-from onnx_esn.graph.counting import counts, depending, reads
+from onnx_esn.graph.counting import counts, depending
 from onnx_esn.graph.hoisting import captured
+from onnx_esn.graph.inputs import data_inputs
+from onnx_esn.graph.readers import reads_any
 from onnx_esn.graph.two_sizes import two_sizes
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -66,16 +68,14 @@ def judged_beside(model: onnx.ModelProto, judged: list[str], *, labels: bool = T
 
 def _by_values(model: onnx.ModelProto) -> set[str]:
     """Tensors that depend on the values of the inputs; shapes do not."""
-    stored = {t.name for t in model.graph.initializer}
-    inputs = {i.name for i in model.graph.input if i.name not in stored}
-    return depending(list(model.graph.node), inputs)
+    return depending(model.graph.node, [x.name for x in data_inputs(model)])
 
 
 def _counted(model: onnx.ModelProto, by_values: set[str]) -> set[str]:
     """Tensors that depend on how much is found in the values of the inputs."""
     found: set[str] = set()
     for node in model.graph.node:
-        if counts(node, by_values) or reads(node, found):
+        if counts(node, by_values) or reads_any(node, found):
             found.update(name for name in node.output if name)
     return found
 

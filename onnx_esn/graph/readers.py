@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Container, Iterable
 
 import onnx
 
@@ -46,4 +47,26 @@ def readers(model: onnx.ModelProto) -> dict[str, list[int]]:
 
 def reads(node: onnx.NodeProto, tensor: str) -> bool:
     """Whether a node reads a tensor, or a subgraph of it does."""
-    return tensor in node.input or tensor in set(captured(node))
+    return reads_any(node, (tensor,))
+
+
+def reads_any(node: onnx.NodeProto, tensors: Container[str]) -> bool:
+    """Whether a node, or a subgraph of it, reads one of these."""
+    return any(name in tensors for name in (*node.input, *captured(node)))
+
+
+def downstream(
+    nodes: Iterable[onnx.NodeProto], tensors: Iterable[str], *, not_by: Container[str] = ()
+) -> set[str]:
+    """These tensors, and all that is made of them.
+
+    Args:
+        nodes: in order.
+        tensors: where to begin.
+        not_by: operators behind which nothing counts.
+    """
+    found = set(tensors)
+    for node in nodes:
+        if node.op_type not in not_by and reads_any(node, found):
+            found.update(name for name in node.output if name)
+    return found

@@ -26,6 +26,7 @@ from onnx_esn.graph.gradients.site import NoGradientError, Site
 from onnx_esn.graph.gradients.tape import Tape
 from onnx_esn.graph.hoisting import captured
 from onnx_esn.graph.node_names import node_name
+from onnx_esn.graph.readers import downstream
 
 LEAST_OPSET = 18  # of graphs that are differentiated; `opset.raise_opset` brings others there
 
@@ -56,7 +57,7 @@ def append_backward(
     """
     graph = model.graph
     constants = Constants(model)
-    active = _reached(graph, wanted)
+    active = downstream(graph.node, wanted)
     double = facts.types.get(scalar) == TensorProto.DOUBLE
     dtype = np.float64 if double else np.float32
     forward = list(graph.node)
@@ -91,12 +92,3 @@ def append_backward(
                 arrived.setdefault(name, []).append(gradient)
     gradients = {name: g for name in wanted if (g := total(name)) is not None}
     return Backward(gradients, tuple(blocked))
-
-
-def _reached(graph: onnx.GraphProto, names: Sequence[str]) -> set[str]:
-    """Tensors that depend on these."""
-    found = set(names)
-    for node in graph.node:
-        if any(name in found for name in (*node.input, *captured(node))):
-            found.update(name for name in node.output if name)
-    return found

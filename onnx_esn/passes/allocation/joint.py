@@ -13,14 +13,10 @@ from onnx_esn.numerics.esn import esn_prime
 from onnx_esn.numerics.joint_allocation import LayerCost, allocate
 from onnx_esn.numerics.midrise import MAX_BITS, Floats
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
-from onnx_esn.passes.allocation.losses import (
-    filter_classes,
-    input_classes,
-)
+from onnx_esn.passes.allocation.losses import filter_classes, input_classes
 from onnx_esn.passes.allocation.measuring import Losses
 from onnx_esn.passes.quantizing.quantizable import Job
 
-Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 
 

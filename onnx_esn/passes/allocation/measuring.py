@@ -14,11 +14,7 @@ from onnx_esn.graph.channels.groups import Analysis, analyse, analyse_again
 from onnx_esn.numerics.midrise import Floats
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
 from onnx_esn.passes.allocation.filter_errors import Change, filter_errors
-from onnx_esn.passes.allocation.losses import (
-    GroupCurve,
-    bit_losses,
-    width_curves,
-)
+from onnx_esn.passes.allocation.losses import GroupCurve, bit_losses, width_curves
 from onnx_esn.passes.allocation.sensitivity import (
     PROBED,
     Prober,
@@ -36,7 +32,6 @@ from onnx_esn.passes.pruning.steering import locked_layers
 from onnx_esn.passes.quantizing.quantizable import Job, find_quantizable
 
 Bools = npt.NDArray[np.bool_]
-Integers = npt.NDArray[np.int64]
 
 # Images of a probe.
 FEWEST, MOST = 8, 256

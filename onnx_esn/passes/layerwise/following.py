@@ -8,8 +8,9 @@ import onnx
 
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.facts import Facts
-from onnx_esn.graph.hoisting import captured
+from onnx_esn.graph.inputs import data_inputs
 from onnx_esn.graph.layers import Layer, find_layers
+from onnx_esn.graph.readers import downstream
 from onnx_esn.passes.base import Skipped
 from onnx_esn.passes.layerwise.geometry import Geometry, find_geometry
 from onnx_esn.passes.layerwise.statistics import WalkOptions
@@ -76,12 +77,7 @@ def rows_per_sample(
 
 def reached_tensors(model: onnx.ModelProto) -> set[str]:
     """Tensors that depend on the model's inputs."""
-    stored = {t.name for t in model.graph.initializer}
-    found = {i.name for i in model.graph.input if i.name not in stored}
-    for node in model.graph.node:
-        if any(name in found for name in (*node.input, *captured(node))):
-            found.update(name for name in node.output if name)
-    return found
+    return downstream(model.graph.node, [x.name for x in data_inputs(model)])
 
 
 def _of_filters(shape: tuple[int, ...], filters: int) -> bool:
