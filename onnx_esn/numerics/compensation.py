@@ -180,10 +180,12 @@ class _Rounder:
 
     def descend(self, C: Floats, step: Floats, sweeps: int) -> _Rounded:
         """Codes (G, k, d) after some rounds, at `step` (G, k) where no other would help."""
-        delta, gain = self._refit(C, step)
+        CH = self._times_H(C)
+        delta, gain = self._refit(C, CH, step)
         for _ in range(sweeps):
-            C = self._sweep(C, delta)
-            delta, gain = self._refit(C, delta)
+            C = self._sweep(C, CH, delta)
+            CH = self._times_H(C)
+            delta, gain = self._refit(C, CH, delta)
         return _Rounded(C, delta, gain)
 
     def follow(self, delta: Floats, survivors: int) -> Floats:
@@ -207,12 +209,15 @@ class _Rounder:
             V[:, e:] -= U[:, s:e, e:].transpose(0, 2, 1) @ errors
         return C
 
-    def _sweep(self, C: Floats, delta: Floats) -> Floats:
+    def _times_H(self, C: Floats) -> Array:  # noqa: N802
+        """CH (G, k, d) in single precision."""
+        return np.asarray(C.astype(np.float32) @ self.H32)
+
+    def _sweep(self, C: Floats, CH: Array, delta: Floats) -> Floats:
         """One round over all codes (G, k, d), each made the best given the others."""
         d = C.shape[2]
-        R = C.astype(np.float32) @ self.H32
-        R -= self.WH / delta[..., None]  # half the gradient, in units of the step
-        R = np.ascontiguousarray(R.transpose(0, 2, 1))
+        CH -= self.WH / delta[..., None]  # half the gradient, in units of the step
+        R = np.ascontiguousarray(CH.transpose(0, 2, 1))
         T = np.ascontiguousarray(C.transpose(0, 2, 1), np.float32)
         top = self.top.astype(np.float32)
         weight = 1.0 / np.einsum("gii->gi", self.H32)[..., None]
@@ -223,16 +228,13 @@ class _Rounder:
                 new = self.quantizer.round_codes(T[:, i] - R[:, i] * weight[:, i], top)
                 changes[:, i - s] = change = new - T[:, i]
                 T[:, i] = new
-                R[:, s:e] += self.H32[:, i, s:e, None] * change[:, None]
-            rest = self.H32[:, :, s:e] @ changes
-            rest[:, s:e] = 0  # done on the way
-            R += rest
+                R[:, i + 1 : e] += self.H32[:, i, i + 1 : e, None] * change[:, None]
+            R[:, e:] += self.H32[:, e:, s:e] @ changes
         return np.asarray(T.transpose(0, 2, 1), np.float64)
 
-    def _refit(self, C: Floats, delta: Floats) -> tuple[Floats, Floats]:
+    def _refit(self, C: Floats, CH: Array, delta: Floats) -> tuple[Floats, Floats]:
         """Best steps (G, k) of codes, as they were where no step would help; and their gains."""
         a = np.einsum("gkd,gkd->gk", self.WH, C)
-        CH = C.astype(np.float32) @ self.H32
         q = np.einsum("gkd,gkd->gk", CH, C, dtype=np.float64)
         sound = (a > 0) & (q > 0)
         delta = np.where(sound, a / np.where(sound, q, 1.0), delta)

@@ -12,6 +12,8 @@ the clipping and the step per filter are ours.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,16 +33,21 @@ def top_code(bits: npt.ArrayLike) -> Floats:
     return np.asarray(2.0 ** (b - 1.0) - 0.5)
 
 
-def round_codes(x: npt.ArrayLike, top: npt.ArrayLike) -> Floats:
+def round_codes(x: npt.ArrayLike, top: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return the codes floor(x) + 0.5, clipped to ±top, of values x in units of Δ.
 
     Elementwise: `x` and `top` broadcast against each other. Nothing is checked, and the pruned rule
-    plays no part. A top of 0 gives 0.
+    plays no part. A top of 0 gives 0. In float32 where both are, which changes no code.
     """
-    code = np.floor(np.asarray(x, dtype=np.float64))
-    code += 0.5
-    limit = np.asarray(top, dtype=np.float64)
-    return np.asarray(np.clip(code, -limit, limit) + 0.0)  # no −0
+    return clipped(np.floor(x) + 0.5, top)
+
+
+def clipped(code: npt.ArrayLike, top: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return codes, none beyond ±top and none of them −0."""
+    limit = np.asarray(top)
+    found = np.maximum(np.minimum(code, limit), -limit)
+    found += 0.0
+    return np.asarray(found)
 
 
 def encode(

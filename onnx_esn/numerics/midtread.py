@@ -17,6 +17,8 @@ ties and the step per filter are our choice.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,14 +32,13 @@ def top_code(bits: npt.ArrayLike) -> Floats:
     return np.asarray(np.maximum(midrise.top_code(bits) - 0.5, 0.0))
 
 
-def round_codes(x: npt.ArrayLike, top: npt.ArrayLike) -> Floats:
+def round_codes(x: npt.ArrayLike, top: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return the codes round(x), clipped to ±top, of values x in units of Δ.
 
-    Elementwise: `x` and `top` broadcast against each other. Nothing is checked.
+    Elementwise: `x` and `top` broadcast against each other. Nothing is checked. In float32 where
+    both are, which changes no code.
     """
-    limit = np.asarray(top, dtype=np.float64)
-    code = np.rint(np.asarray(x, dtype=np.float64))
-    return np.asarray(np.clip(code, -limit, limit) + 0.0)  # no −0
+    return midrise.clipped(np.rint(x), top)
 
 
 def encode(W: npt.ArrayLike, step: npt.ArrayLike, bits: npt.ArrayLike) -> Floats:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy.typing as npt
 
@@ -26,7 +27,8 @@ class Quantizer:
         least_bits: the fewest bits above 0 that it has codes for.
         top_code: (bits) → the largest code of b = 0 … 8 bits, in the shape of `bits`.
         round_codes: (x, top) → the nearest codes, clipped to ±top, of values x in units of Δ;
-            elementwise, x and top of any shapes that broadcast, nothing checked.
+            elementwise, x and top of any shapes that broadcast, nothing checked; in float32 where
+            both are.
         encode: (W (M, K), step (M,), bits (M,) or a scalar) → codes W_int (M, K).
         levels: what the search for its steps has to know.
     """
@@ -34,7 +36,7 @@ class Quantizer:
     name: str
     least_bits: int
     top_code: Callable[[npt.ArrayLike], Floats]
-    round_codes: Callable[[npt.ArrayLike, npt.ArrayLike], Floats]
+    round_codes: Callable[[npt.ArrayLike, npt.ArrayLike], npt.NDArray[Any]]
     encode: Callable[[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike], Floats]
     levels: Levels
 

@@ -15,6 +15,7 @@ Nilsson (2006), "Algorithm and implementation of the K-best sphere decoding for 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ def surviving_codes(
     rest = np.ascontiguousarray(V.transpose(2, 0, 1), np.float32)[..., None]
     unit, weight = unit.transpose(1, 2, 0), weight.T.astype(np.float32)
     limit = np.asarray(top, np.float32)[..., None]
+    row = np.arange(G * k).reshape(G, k, 1)
     cost = np.zeros((G, k, 1), np.float32)
     codes: list[Array] = []
     parents: list[Array] = []
@@ -55,60 +57,76 @@ def surviving_codes(
         for i in range(s, e):
             v, block = block[0], block[1:]
             parent, code, error, cost = _branch(
-                v, cost, weight[i, :, None, None], limit, survivors, quantizer
+                v, cost, weight[i, :, None, None], limit, row, survivors, quantizer
             )
-            block = _taken(block, parent)
+            block = _taken(block, row * v.shape[2] + parent)
             block -= unit[i, i + 1 : e, :, None, None] * error
             parents.append(parent)
             codes.append(code)
             errors.append(error)
         if e < d:
             every = np.broadcast_to(np.arange(cost.shape[2]), cost.shape)
-            E, origin = _traced(errors, parents[s:], every)
+            E, origin = _traced(errors, parents[s:], every, row)
             U = unit[s:e, e:].transpose(2, 1, 0)
             change = U @ E.transpose(1, 0, 2, 3).reshape(G, e - s, -1)
-            rest = _taken(rest, origin)
+            rest = _taken(rest, row * rest.shape[-1] + origin)
             rest -= change.transpose(1, 0, 2).reshape(rest.shape)
     best = cost.argmin(axis=2)[..., None]
-    found, _ = _traced(codes, parents, best)
+    found, _ = _traced(codes, parents, best, row)
     return np.asarray(found[..., 0].transpose(1, 2, 0))
 
 
 def _branch(
-    v: Array, cost: Array, weight: Array, limit: Array, survivors: int, quantizer: Quantizer
+    v: Array,
+    cost: Array,
+    weight: Array,
+    limit: Array,
+    row: Array,
+    survivors: int,
+    quantizer: Quantizer,
 ) -> tuple[Array, Array, Array, Array]:
     """What survives of the paths (G, k, m) when each goes on with the two codes nearest to v.
 
     Returns:
         for each survivor, the path it goes on from, its code, what that leaves of v, and its cost.
     """
-    m = v.shape[2]
-    near = quantizer.round_codes(v, limit).astype(np.float32)
-    other = near + np.where(v >= near, np.float32(1), np.float32(-1))
-    other = np.where(np.abs(other) > limit, 2 * near - other, other)
-    found = np.concatenate([near, other], axis=2)
-    error = np.concatenate([v, v], axis=2) - found
-    total = np.concatenate([cost, cost], axis=2) + weight * error * error
-    total[..., m:][np.abs(other) > limit] = np.inf  # a filter without bits has one code
+    G, k, m = v.shape
+    # Once with the nearest code, once with the one on the other side of v.
+    found, error = np.empty((2, G, k, 2 * m), np.float32)
+    near, other = found[..., :m], found[..., m:]
+    near[...] = quantizer.round_codes(v, limit)
+    left = np.subtract(v, near, out=error[..., :m])
+    np.add(near, np.where(left >= 0, np.float32(1), np.float32(-1)), out=other)
+    outside = np.abs(other) > limit
+    if outside.any():
+        other[...] = np.where(outside, 2 * near - other, other)
+    np.subtract(v, other, out=error[..., m:])
+    total = weight * error
+    total *= error
+    total[..., :m] += cost
+    total[..., m:] += cost
+    if not limit.all():  # a filter without bits has one code
+        total[..., m:][np.abs(other) > limit] = np.inf
     if 2 * m > survivors:
         best = np.argpartition(total, survivors - 1, axis=2)[..., :survivors]
-        found, error, total = (_taken(x, best) for x in (found, error, total))
-        return best % m, found, error, total
+        at = row * (2 * m) + best
+        return best % m, found.take(at), error.take(at), total.take(at)
     return np.broadcast_to(np.arange(2 * m) % m, total.shape), found, error, total
 
 
-def _taken(values: Array, paths: Array) -> Array:
-    """Entries (…, G, k, n) of the paths (G, k, n) among values (…, G, k, m)."""
-    m = values.shape[-1]
-    rows = np.arange(paths.shape[0] * paths.shape[1]).reshape(*paths.shape[:2], 1)
-    flat = values.reshape(*values.shape[:-3], rows.size * m)
-    return np.asarray(np.take(flat, rows * m + paths, axis=-1))
+def _taken(values: Array, at: Array) -> Array:
+    """Values (…, G, k, m), for each of the paths (G, k, n) at its index into (G, k, m)."""
+    flat = values.reshape(*values.shape[:-3], math.prod(values.shape[-3:]))
+    return np.asarray(flat.take(at, axis=-1))
 
 
-def _traced(values: list[Array], parents: list[Array], paths: Array) -> tuple[Array, Array]:
+def _traced(
+    values: list[Array], parents: list[Array], paths: Array, row: Array
+) -> tuple[Array, Array]:
     """Values (n, G, k, p) along the paths (G, k, p), from their ends, and where those began."""
     out = np.empty((len(values), *paths.shape), np.float32)
     for i in reversed(range(len(values))):
-        out[i] = _taken(values[i], paths)
-        paths = _taken(parents[i], paths)
+        at = row * values[i].shape[-1] + paths
+        values[i].take(at, out=out[i])
+        paths = parents[i].take(at)
     return out, paths

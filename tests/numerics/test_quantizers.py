@@ -43,6 +43,18 @@ def test_rounding_takes_the_nearest_code_elementwise(quantizer, x, bits):
 
 @both
 @given(
+    x=arrays(np.float32, (3, 5), elements=st.floats(width=32, allow_nan=False)),
+    bits=arrays(np.int64, (3, 1), elements=st.integers(0, 8)),
+)
+def test_single_precision_gives_the_same_codes(quantizer, x, bits):
+    top = quantizer.top_code(bits)
+    codes = quantizer.round_codes(x, top.astype(np.float32))
+    assert codes.dtype == np.float32
+    np.testing.assert_array_equal(codes, quantizer.round_codes(x.astype(np.float64), top))
+
+
+@both
+@given(
     W=arrays(np.float64, (3, 4), elements=st.floats(0.5, 4) | st.floats(-4, -0.5)),
     step=arrays(np.float64, 3, elements=st.floats(0.01, 1)),
     bits=arrays(np.int64, 3, elements=st.integers(0, 8)),
