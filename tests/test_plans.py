@@ -26,6 +26,7 @@ from onnx_esn.plans import (
     load_pruning,
     parse_plan,
 )
+from onnx_esn.plans.pruning import MOST_IN_A_ROW
 
 names = st.text(min_size=1, max_size=8)
 indices = st.sets(st.integers(0, 99), min_size=1, max_size=5).map(lambda s: tuple(sorted(s)))
@@ -134,6 +135,16 @@ SLICE = {"tensor": "w", "axis": 0, "removed": [1]}
 def test_wrong_fields_are_named(document, message):
     with pytest.raises(PlanError, match=message):
         parse_plan(document, PruningPlan)
+
+
+def test_plans_within_plans_have_an_end():
+    """Python 3.13 reads as many as Python itself then cannot follow."""
+    document = {"slices": []}
+    for _ in range(MOST_IN_A_ROW - 1):
+        document = {"slices": [], "then": document}
+    parse_plan(document, PruningPlan).to_json()
+    with pytest.raises(PlanError, match="plan: more than 100 plans, each in 'then' of the other"):
+        parse_plan({"slices": [], "then": document}, PruningPlan)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from onnx_esn.errors import PlanError
 from onnx_esn.plans.reading import Reader, write_document
 
 PRUNING_SCHEMA = "onnx-esn/pruning-plan/1"
+MOST_IN_A_ROW = 100  # prunings one after the other in one plan
 _FIELDS = ("schema", "slices", "groups", "folded_constants", "merged", "then")
 
 
@@ -112,6 +113,7 @@ class PruningPlan:
 
 def read_pruning(document: Mapping[str, Any], read: Reader) -> PruningPlan:
     """Build the plan from a parsed document; raises `PlanError`."""
+    _check_depth(document, read)
     read.known(document, _FIELDS)
     then = document.get("then")
     if then is not None and not isinstance(then, Mapping):
@@ -151,6 +153,16 @@ def read_pruning(document: Mapping[str, Any], read: Reader) -> PruningPlan:
         ),
         None if then is None else read_pruning(then, Reader(f"{read.where}: then")),
     )
+
+
+def _check_depth(document: Mapping[str, Any], read: Reader) -> None:
+    """How deep Python itself reads and recurses differs from version to version."""
+    plan: Any = document
+    for _ in range(MOST_IN_A_ROW):
+        plan = plan.get("then")
+        if not isinstance(plan, Mapping):
+            return
+    raise PlanError(f"{read.where}: more than {MOST_IN_A_ROW} plans, each in 'then' of the other")
 
 
 def _compact(entry: dict[str, Any], optional: str) -> dict[str, Any]:
