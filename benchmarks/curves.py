@@ -1,6 +1,6 @@
 """How cost grows: by megabytes, by nodes, by images and by channels, each verb in its own process.
 
-    python benchmarks/curves.py --plot docs/images/curves.png           # all four; a quarter of an hour
+    python benchmarks/curves.py --plot docs/images/curves.png           # all four: 15 minutes
     python benchmarks/curves.py nodes images --most 0.1                 # small, a quick look
 
 What is counted is processor time (user and system, all threads) of the verb without imports: on a

@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from onnx_esn.errors import OnnxEsnError
+from onnx_esn.graph.bodies import flattened
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.counting import counts, depending
 from onnx_esn.graph.hoisting import captured
@@ -74,10 +75,28 @@ def _by_values(model: onnx.ModelProto) -> set[str]:
 def _counted(model: onnx.ModelProto, by_values: set[str]) -> set[str]:
     """Tensors that depend on how much is found in the values of the inputs."""
     found: set[str] = set()
+    kept: set[str] | None = None
     for node in model.graph.node:
-        if counts(node, by_values) or reads_any(node, found):
-            found.update(name for name in node.output if name)
+        given = {name for name in node.output if name}
+        if reads_any(node, found):
+            found |= given
+        elif counts(node, by_values):
+            if node.op_type == "Loop":
+                kept = _kept_by_loops(model) if kept is None else kept
+                given -= kept
+            found |= given
     return found
+
+
+def _kept_by_loops(model: onnx.ModelProto) -> set[str]:
+    """What leaves the Loops in the shape it came in with, however often they run."""
+    flat = flattened(model)
+    try:
+        shapes = two_sizes(flat, Constants(flat), None)[0].shapes
+    except OnnxEsnError:
+        return set()
+    loops = [node for node in model.graph.node if node.op_type == "Loop"]
+    return {name for node in loops for name in node.output if name in shapes}
 
 
 def _float_tensors(model: onnx.ModelProto) -> set[str]:

@@ -7,10 +7,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from onnx_esn.calibration import Session
+from onnx_esn import compress
+from onnx_esn.calibration import Session, open_set
 from onnx_esn.calibration.tensor_spec import input_specs
 from onnx_esn.graph.hoisting import captured
 from onnx_esn.graph.judged_tensors import judged_beside, judged_tensors
+from onnx_esn.passes.correcting.output_divergence import output_divergences
 from onnx_esn.passes.quantizing.compensated import CompensatedQuantization
 from tests.models import MODELS
 from tests.net import Net, feeds_for
@@ -124,6 +126,66 @@ def test_what_a_loop_reads_is_judged_where_values_end_it():
 def test_a_loop_that_runs_as_often_for_all_images_is_judged_by_its_output():
     model = decoder(by_values=False)
     assert judged_tensors(model) == [model.graph.output[0].name]
+
+
+def refiner(*, grows=False):
+    """A network that goes over its features as often as the image says; they may grow by that."""
+    net = Net(3, 8, 8)
+    features = net.relu(net.conv("x", 3, 6, name="a"))
+    W = net.weight(6, 6, 3, 3, fan_in=54, name="inner.weight")
+    turns = net.op("Cast", net.op("ReduceMax", "x", keepdims=0), to=TensorProto.INT64)
+    most = net.op("Add", turns, net.store(np.int64(1)))
+    body = helper.make_graph(
+        [
+            helper.make_node("Conv", ["y_in", W], ["z"], "inner", pads=[1] * 4),
+            helper.make_node("Tanh", ["z"], ["t"]),
+            helper.make_node("Concat", ["y_in", "t"], ["y_out"], axis=2)
+            if grows
+            else helper.make_node("Add", ["y_in", "t"], ["y_out"]),
+            helper.make_node("Identity", ["go"], ["more"]),
+        ],
+        "turn",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("y_in", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("more", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("y_out", TensorProto.FLOAT, None),
+        ],
+    )
+    y = net.conv(net.op("Loop", most, "", features, body=body), 6, 4, 1, name="last")
+    return net.model(y, shapes={y: ["N", 4, "height", "width"]})
+
+
+def cropping():
+    """A network that looks at as many rows of its features as the image says."""
+    net = Net(3, 8, 8)
+    features = net.relu(net.conv("x", 3, 6, name="a"))
+    rows = net.op("Cast", net.op("ReduceMax", "x", keepdims=0), to=TensorProto.INT64)
+    end = net.op("Reshape", net.op("Add", rows, net.store(np.int64(1))), net.ints(1))
+    cropped = net.op("Slice", features, net.ints(0), end, net.ints(2))
+    y = net.conv(cropped, 6, 4, 1, name="last")
+    return net.model(y, shapes={y: ["N", 4, "rows", 8]})
+
+
+def test_turns_that_keep_a_shape_may_be_as_many_as_values_say():
+    model = refiner()
+    assert judged_tensors(model) == [model.graph.output[0].name]
+    growing = refiner(grows=True)
+    assert growing.graph.output[0].name not in judged_tensors(growing)
+
+
+@pytest.mark.parametrize("build", [decoder, refiner, lambda: refiner(grows=True), cropping])
+def test_a_pruned_model_is_judged_by_the_same(build):
+    """What stands for an output is as wide as before, or there would be nothing to compare."""
+    model = build()
+    x = np.random.default_rng(0).normal(size=(6, 3, 8, 8)).astype(np.float32)
+    done = compress(model, x, ratio=0.5, bits=6, eval_images=x, latency=False)
+    assert done.evaluation.models[1].agreement is not None
+    (found,) = output_divergences(model, [done.model], open_set(x, input_specs(model)))
+    assert np.isfinite(found)
 
 
 @pytest.mark.parametrize(
