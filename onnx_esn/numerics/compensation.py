@@ -214,7 +214,10 @@ class _Rounder:
         return np.asarray(C.astype(np.float32) @ self.H32)
 
     def _sweep(self, C: Floats, CH: Array, delta: Floats) -> Floats:
-        """One round over all codes (G, k, d), each made the best given the others."""
+        """One round over all codes (G, k, d), each made the best given the others.
+
+        CH is overwritten.
+        """
         d = C.shape[2]
         CH -= self.WH / delta[..., None]  # half the gradient, in units of the step
         R = np.ascontiguousarray(CH.transpose(0, 2, 1))

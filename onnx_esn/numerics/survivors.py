@@ -87,6 +87,15 @@ def _branch(
 ) -> tuple[Array, Array, Array, Array]:
     """What survives of the paths (G, k, m) when each goes on with the two codes nearest to v.
 
+    Args:
+        v: what the weight has become on each path.
+        cost: of the paths so far.
+        weight: what an error of this weight counts (G, 1, 1).
+        limit: the largest code of each filter (G, k, 1).
+        row: number of each filter (G, k, 1), counted through all groups.
+        survivors: how many paths are kept.
+        quantizer: the grid.
+
     Returns:
         for each survivor, the path it goes on from, its code, what that leaves of v, and its cost.
     """
