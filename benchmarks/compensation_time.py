@@ -9,13 +9,13 @@ the kernel's, of the whole process.
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 import numpy as np
+from common import peak_bytes
 from networks import BLOCKS, bottlenecks
 from rich.console import Console
 from rich.table import Table
@@ -84,9 +84,9 @@ def main(depth: str, count: int, bits: int) -> None:
     rest = {"the rest": total - sum(shares.seconds.values())}
     for part, seconds in {**shares.seconds, **rest}.items():
         table.add_row(part, f"{seconds:.1f}", f"{seconds / total:.0%}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     console = Console()
     console.print(table)
+    peak = peak_bytes() / 2**30
     console.print(f"{total:.0f} s of processor time, {wall:.0f} s by the clock, {peak:.1f} GiB")
 
 

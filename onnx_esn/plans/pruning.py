@@ -114,6 +114,10 @@ class PruningPlan:
 def read_pruning(document: Mapping[str, Any], read: Reader) -> PruningPlan:
     """Build the plan from a parsed document; raises `PlanError`."""
     _check_depth(document, read)
+    return _plan(document, read)
+
+
+def _plan(document: Mapping[str, Any], read: Reader) -> PruningPlan:
     read.known(document, _FIELDS)
     then = document.get("then")
     if then is not None and not isinstance(then, Mapping):
@@ -151,7 +155,7 @@ def read_pruning(document: Mapping[str, Any], read: Reader) -> PruningPlan:
             )
             for m in read.entries(document, "merged")
         ),
-        None if then is None else read_pruning(then, Reader(f"{read.where}: then")),
+        None if then is None else _plan(then, Reader(f"{read.where}: then")),
     )
 
 

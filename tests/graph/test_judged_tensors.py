@@ -217,8 +217,6 @@ def test_a_size_made_of_values_jumps(op, before, after):
 
 
 def test_a_budget_is_met_where_a_loop_ends_by_values():
-    from onnx_esn.calibration import open_set
-
     model = decoder()
     data = np.random.default_rng(0).normal(size=(24, 3, 8, 8)).astype(np.float32)
     images = open_set({"x": data}, input_specs(model))
@@ -228,8 +226,6 @@ def test_a_budget_is_met_where_a_loop_ends_by_values():
 
 @pytest.mark.parametrize("name", ["non_maximum_suppression", "fully_convolutional_net"])
 def test_a_budget_is_met_where_outputs_jump(name):
-    from onnx_esn.calibration import open_set
-
     model = MODELS[name].build()
     rng = np.random.default_rng(0)
     feeds = feeds_for(model, sizes_of(model))
