@@ -14,7 +14,6 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +39,8 @@ from onnx_esn.passes.allocation.measuring import (
     without_second_moments,
 )
 from onnx_esn.passes.allocation.removal import remove_classes
-from onnx_esn.passes.base import PassResult
-from onnx_esn.passes.correcting.output_divergence import Judged, judge_outputs
+from onnx_esn.passes.allocation.trial import Trial, best_of
+from onnx_esn.passes.correcting.output_divergence import judge_outputs
 from onnx_esn.passes.layers.costs import InputShape, total_cost
 from onnx_esn.passes.layerwise.observation import Observation, observe
 from onnx_esn.passes.layerwise.statistics import WalkOptions
@@ -50,41 +49,6 @@ from onnx_esn.passes.quantizing.compensation import Compensate
 log = logging.getLogger(__name__)
 Integers = npt.NDArray[np.int64]
 Samples = npt.NDArray[np.intp]
-
-# Standard errors by which images typically have to diverge less with pruning; where nothing tells,
-# a mean divergence over n images is taken to be known to about 2/√n of itself.
-ERRORS, DOUBT = 1.0, 2.0
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One way to meet the budget.
-
-    Attributes:
-        prune_scale: what a channel's loss counted against a bit's; infinite: no pruning.
-        pruning: the pruning, or None where nothing goes.
-        quantization: the quantization of what is left.
-        cost: ESN'_d in MAC·bit.
-        divergence: of the outputs on images that were held out, or None.
-        kept: whether the result was made this way.
-    """
-
-    prune_scale: float
-    pruning: PassResult | None
-    quantization: PassResult
-    cost: float
-    divergence: float | None = None
-    kept: bool = False
-
-    def to_document(self) -> dict[str, Any]:
-        """Figures for a report."""
-        return {
-            "prune_scale": self.prune_scale if math.isfinite(self.prune_scale) else None,
-            "macs": None if self.pruning is None else self.pruning.details["macs_after"],
-            "cost": self.cost,
-            "divergence": self.divergence,
-            "kept": self.kept,
-        }
 
 
 @dataclass(frozen=True)
@@ -144,19 +108,6 @@ def compress_to(
     return _Search(model, reference, images, options).run(budget)
 
 
-def _favoured(trials: Sequence[Trial], judged: Sequence[Judged], images: int) -> int:
-    """The trial of least divergence; one that prunes must be better by more than the doubt."""
-    best = int(np.argmin([j.value for j in judged]))
-    whole = next((i for i, t in enumerate(trials) if t.pruning is None), None)
-    if trials[best].pruning is None or whole is None:
-        return best
-    errors = judged[best].less_than(judged[whole])
-    if errors is not None:
-        return best if errors > ERRORS else whole
-    sure = judged[best].value * (1.0 + DOUBT / math.sqrt(images)) < judged[whole].value
-    return best if sure else whole
-
-
 class _Search:
     def __init__(
         self,
@@ -191,7 +142,7 @@ class _Search:
             batch_size=options.walk.batch_size,
             threads=options.walk.threads,
         )
-        best = _favoured(trials, judged, len(held))
+        best = best_of(trials, judged, len(held))
         trials = [
             replace(trial, divergence=found.value, kept=i == best)
             for i, (trial, found) in enumerate(zip(trials, judged, strict=True))

@@ -24,7 +24,7 @@ from onnx_esn.passes.allocation.sensitivity import (
     rough_weights,
     sensitivities,
 )
-from onnx_esn.passes.allocation.trials import Trial, _favoured
+from onnx_esn.passes.allocation.trial import Trial, best_of
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.correcting.output_divergence import Judged
 from onnx_esn.passes.correcting.reconstruction import Reconstruct
@@ -354,7 +354,7 @@ def test_pruning_must_win_by_more_than_chance():
         if spread is not None:
             each = np.full(8, whole)
             judged = [Judged(whole, each), Judged(pruned, pruned * np.exp(spread))]
-        return _favoured(trials, judged, images)
+        return best_of(trials, judged, images)
 
     # On the same images, by the spread of their factors; 0.16 in logarithms here.
     alternating = np.tile([1, -1], 4)
@@ -369,4 +369,4 @@ def test_pruning_must_win_by_more_than_chance():
     assert favoured(0.85, 1.0, 400) == 1
     assert favoured(math.inf, 1.0, 400) == 0
     both = [Trial(1.0, done, done, 1.0), Trial(2.0, done, done, 1.0)]
-    assert _favoured(both, [Judged(0.3), Judged(0.2)], 10) == 1
+    assert best_of(both, [Judged(0.3), Judged(0.2)], 10) == 1
