@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
+import onnx
 import pytest
 from hypothesis import HealthCheck, settings
 
+from onnx_esn import prune
 from tests.models import MODELS
+
+ROOT = Path(__file__).parents[1]
 
 settings.register_profile(
     "onnx-esn",
@@ -41,3 +46,28 @@ def _logs_untouched():
     logger.handlers.clear()
     logger.setLevel(logging.NOTSET)
     logger.propagate = True
+
+
+@pytest.fixture(scope="session")
+def forty(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with forty of the sample model's calibration images."""
+    folder, source = tmp_path_factory.mktemp("few"), ROOT / "calibration" / "fashion-mnist"
+    for file in [source / "recipe.toml", *sorted((source / "images").iterdir())[:40]]:
+        (folder / file.name).write_bytes(file.read_bytes())
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def few(forty: str) -> str:
+    """Calibration images for the sample model, so few that tests stay quick."""
+    return forty
+
+
+@pytest.fixture(scope="session")
+def slim(tmp_path_factory: pytest.TempPathFactory, forty: str) -> str:
+    """The sample model at a quarter of its widths: compensated codes take a fifth of the time."""
+    path = tmp_path_factory.mktemp("slim") / "slim.onnx"
+    model = prune(ROOT / "examples" / "fashion_resnet.onnx", ratio=0.75, images=forty).model
+    del model.metadata_props[:]  # nothing shall know where it comes from
+    onnx.save(model, path)
+    return str(path)

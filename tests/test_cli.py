@@ -35,17 +35,6 @@ def fails(*args: object, code: int = 2) -> str:
     return errors[0]
 
 
-@pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Forty calibration images, so that the tests stay quick."""
-    folder = tmp_path_factory.mktemp("few")
-    files = sorted((Path(IMAGES) / "images").iterdir())[:40]
-    (folder / "recipe.toml").write_text((Path(IMAGES) / "recipe.toml").read_text())
-    for file in files:
-        (folder / file.name).write_bytes(file.read_bytes())
-    return str(folder)
-
-
 @pytest.mark.parametrize(
     "verb",
     [
@@ -194,9 +183,9 @@ def test_annotate_equals_inspect(tmp_path: Path) -> None:
     assert json.loads(written) == json.loads(run("inspect", out, "--json").stdout)
 
 
-def test_compress_writes_model_table_and_report(tmp_path: Path, few: str) -> None:
+def test_compress_writes_model_table_and_report(tmp_path: Path, slim: str, few: str) -> None:
     out, report = tmp_path / "c.onnx", tmp_path / "report.json"
-    args = ["compress", MODEL, "-o", out, "--images", few, "--bits", 4, "--ratio", 0.2]
+    args = ["compress", slim, "-o", out, "--images", few, "--bits", 4, "--ratio", 0.2]
     text = run(*args, "--report", report).stdout
     for word in ("MACs", "ESN'_d", "file size", "latency", "top-1 agreement", "SNR"):
         assert word in text
@@ -204,7 +193,7 @@ def test_compress_writes_model_table_and_report(tmp_path: Path, few: str) -> Non
     assert document["stages"][0]["stage"] == "prune"
     assert document["evaluation"]["schema"] == "onnx-esn/evaluation/1"
     again = tmp_path / "again.onnx"
-    run("compress", MODEL, "-o", again, *args[4:], "--quiet")
+    run("compress", slim, "-o", again, *args[4:], "--quiet")
     assert again.read_bytes() == out.read_bytes(), "same command, same bytes"
 
 
@@ -213,9 +202,9 @@ def test_evaluate_with_labels(tmp_path: Path) -> None:
     assert document["models"][0]["accuracy"] is not None
 
 
-def test_sweep_writes_and_resumes(tmp_path: Path, few: str) -> None:
+def test_sweep_writes_and_resumes(tmp_path: Path, slim: str, few: str) -> None:
     folder = tmp_path / "sweep"
-    args = ["sweep", MODEL, "--images", few, "-o", folder, "--ratios", "0,.3", "--bits", "3"]
+    args = ["sweep", slim, "--images", few, "-o", folder, "--ratios", "0,.3", "--bits", "3"]
     run(*args)
     files = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
     assert {"sweep.csv", "sweep.json", "pareto.png", "pareto.svg"} <= files.keys()

@@ -11,19 +11,19 @@ import pytest
 
 from onnx_esn.plans import encode_codes
 from tests.passes.pruning.test_pruning import dead
-from tests.test_cli import MODEL, fails, few, run  # noqa: F401
+from tests.test_cli import MODEL, fails, run
 
 
-def test_mid_tread_with_recalibration(tmp_path: Path, few: str) -> None:  # noqa: F811
+def test_mid_tread_with_recalibration(tmp_path: Path, slim: str, few: str) -> None:
     out, plan, again = (tmp_path / n for n in ("q.onnx", "plan.json", "again.onnx"))
     args = ["--bits", 3, "--quantizer", "mid-tread", "--images", few, "--plan-out", plan]
-    details = json.loads(run("quantize", MODEL, "-o", out, *args, "--json").stdout)
+    details = json.loads(run("quantize", slim, "-o", out, *args, "--json").stdout)
     assert details["stages"][0]["details"]["quantized_layers"] == 16
     assert json.loads(plan.read_text())["quantizer"] == "mid-tread"
     # Matching scales filters: their codes stay readable.
     layers = json.loads(run("inspect", out, "--json").stdout)["layers"]
     assert all(x["quantized"] and set(x["bits"]) <= {"0", "2", "3"} for x in layers)
-    run("quantize", MODEL, "-o", again, "--plan", plan, "--images", few)
+    run("quantize", slim, "-o", again, "--plan", plan, "--images", few)
     assert again.read_bytes() == out.read_bytes()
     # What is on a grid stays, whichever quantizer is asked for now.
     for quantizer in ("mid-tread", "mid-rise"):

@@ -136,14 +136,10 @@ def test_the_fields_of_the_documents_are_explained():
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, slim, few):
     """The folder that the snippets speak of, with some of the sample images."""
-    shutil.copy(SAMPLE, tmp_path / "model.onnx")
-    images = ROOT / "calibration" / "fashion-mnist"
-    (tmp_path / "my-images").mkdir()
-    shutil.copy(images / "recipe.toml", tmp_path / "my-images")
-    for image in sorted(images.glob("images/*"))[:40]:
-        shutil.copy(image, tmp_path / "my-images")
+    shutil.copy(slim, tmp_path / "model.onnx")
+    shutil.copytree(few, tmp_path / "my-images")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

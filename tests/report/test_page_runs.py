@@ -158,8 +158,8 @@ def test_a_report_that_cannot_be_written_is_refused_first(tmp_path, few, report,
     "methods",
     ["nearest,aciq", pytest.param("prune-then-quantize,joint", marks=pytest.mark.slow)],
 )
-def test_a_sweep_looks_into_the_point_it_chose(tmp_path, few, methods):
-    arguments = ["sweep", MODEL, "--images", few, "-o", tmp_path / "s", "--targets", "3"]
+def test_a_sweep_looks_into_the_point_it_chose(tmp_path, slim, few, methods):
+    arguments = ["sweep", slim, "--images", few, "-o", tmp_path / "s", "--targets", "3"]
     arguments += ["--methods", methods, "--report", tmp_path / "r", "--json"]
     document = json.loads(run(*arguments).stdout)
     plain = json.loads((tmp_path / "s" / "sweep.json").read_text())
@@ -181,8 +181,8 @@ def test_a_sweep_looks_into_the_point_it_chose(tmp_path, few, methods):
     assert page.problems == []
 
 
-def test_a_sweep_hands_options_of_compress_to_its_points_and_their_commands(tmp_path, few):
-    stored = onnx_esn.quantize(MODEL, bits=8, format="qdq").model
+def test_a_sweep_hands_options_of_compress_to_its_points_and_their_commands(tmp_path, slim, few):
+    stored = onnx_esn.quantize(slim, bits=8, format="qdq").model
     onnx.save(stored, tmp_path / "stored.onnx")
     given = ["sweep", tmp_path / "stored.onnx", "--images", few, "--targets", 2]
     given += ["--methods", "nearest", "--input-shape", "1,1,28,28", "--threads", 1]
@@ -191,7 +191,7 @@ def test_a_sweep_hands_options_of_compress_to_its_points_and_their_commands(tmp_
     wrong = run(*given, "--only", "nope", "-o", tmp_path / "refused", code=2)
     assert wrong.stderr.count("\n") == 1
     assert not (tmp_path / "refused").exists()
-    grid = ["sweep", MODEL, "--images", few, "--bits", "1,3", "--quantizer", "mid-tread"]
+    grid = ["sweep", slim, "--images", few, "--bits", "1,3", "--quantizer", "mid-tread"]
     assert "1" in run(*grid, "-o", tmp_path / "refused", code=2).stderr
     given += ["--exclude", "fc*", "--exclude", "conv/*"]
     done = run(*given, "-o", tmp_path / "swept", "--report", tmp_path / "page", "--json")
