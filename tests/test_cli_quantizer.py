@@ -14,7 +14,7 @@ from tests.passes.pruning.test_pruning import dead
 from tests.test_cli import MODEL, fails, run
 
 
-def test_mid_tread_with_recalibration(tmp_path: Path, slim: str, few: str) -> None:
+def test_mid_tread_on_images(tmp_path: Path, slim: str, few: str) -> None:
     out, plan, again = (tmp_path / n for n in ("q.onnx", "plan.json", "again.onnx"))
     args = ["--bits", 3, "--quantizer", "mid-tread", "--images", few, "--plan-out", plan]
     details = json.loads(run("quantize", slim, "-o", out, *args, "--json").stdout)
@@ -23,7 +23,7 @@ def test_mid_tread_with_recalibration(tmp_path: Path, slim: str, few: str) -> No
     # Matching scales filters: their codes stay readable.
     layers = json.loads(run("inspect", out, "--json").stdout)["layers"]
     assert all(x["quantized"] and set(x["bits"]) <= {"0", "2", "3"} for x in layers)
-    run("quantize", slim, "-o", again, "--plan", plan, "--images", few)
+    run("quantize", slim, "-o", again, "--plan", plan)
     assert again.read_bytes() == out.read_bytes()
     # What is on a grid stays, whichever quantizer is asked for now.
     for quantizer in ("mid-tread", "mid-rise"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from onnx_esn.errors import ImageSetError, OptionError
 from .recipe import Recipe
 from .samples import Samples
 from .tensor_spec import TensorSpec, check_fixed_batches, check_shape
+from .views import Views, all_views, channels_last, usual_views
 
 _GOLDEN = 0.6180339887498949
 
@@ -62,6 +63,7 @@ class CalibrationSet:
         warnings: Sequence[str] = (),
         origin: Origin | None = None,
         indices: npt.NDArray[np.intp] | None = None,
+        views: Views | None = None,
     ) -> None:
         self.name = name
         self.inputs = tuple(inputs)
@@ -74,6 +76,7 @@ class CalibrationSet:
         # The names `samples` uses for the inputs; another model may call the same input otherwise.
         self._sources = tuple(sources or (spec.name for spec in self.inputs))
         self._indices = np.arange(len(samples)) if indices is None else indices
+        self._views = views
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -138,17 +141,11 @@ class CalibrationSet:
             raise ImageSetError(f"{self.name}: an empty part of the set was asked for")
         if chosen.min() < 0 or chosen.max() >= len(self):
             raise ImageSetError(f"{self.name}: index outside its {len(self)} samples")
-        return CalibrationSet(
-            self.name,
-            self.inputs,
-            self._samples,
-            sources=self._sources,
+        return self._changed(
             labels=None if self.labels is None else self.labels[chosen],
             files=None if self.files is None else [self.files[index] for index in chosen],
-            skipped=self.skipped,
-            warnings=self.warnings,
-            origin=self.origin,
             indices=self._indices[chosen],
+            views=None if self._views is None else self._views.part(chosen),
         )
 
     def for_inputs(self, inputs: Sequence[TensorSpec]) -> CalibrationSet:
@@ -172,18 +169,62 @@ class CalibrationSet:
         first = self._samples.read([int(self._indices[0])])
         for spec, source in zip(inputs, sources, strict=True):
             check_shape(first[source].shape, spec, self.name)
-        return CalibrationSet(
-            self.name,
-            inputs,
-            self._samples,
-            sources=sources,
-            labels=self.labels,
-            files=self.files,
-            skipped=self.skipped,
-            warnings=self.warnings,
-            origin=self.origin,
-            indices=self._indices,
-        )
+        return self._changed(inputs=inputs, sources=sources)
+
+    def with_views(
+        self, count: int | None = None, *, seed: int = 0, apart: Collection[int] = ()
+    ) -> CalibrationSet:
+        """``count`` views of each image (`calibration.views`): itself and others made of it.
+
+        The images as they are come first, in their order. The set itself comes back where one view
+        of each is enough, where it has views already, where the model has several inputs (which may
+        belong together) and where samples are no pictures.
+
+        Args:
+            count: of each image; None: `calibration.views.usual_views`.
+            seed: draws them.
+            apart: images (indices of this set) that must not show in views of the others.
+
+        Raises:
+            OptionError: ``count`` is no whole number of at least 1.
+        """
+        count = usual_views(len(self)) if count is None else count
+        if not isinstance(count, int) or count < 1:
+            raise OptionError(f"views of each image: {count!r} is not a whole number of at least 1")
+        if count < 2 or self._views is not None or len(self.inputs) != 1:
+            return self
+        first = self._samples.read([int(self._indices[0])])[self._sources[0]]
+        if channels_last(first, self.recipe) is None:
+            return self
+        views = all_views(self._indices, count, seed, apart)
+        return self.among_samples(self._indices[views.image], views)
+
+    def among_samples(self, indices: npt.NDArray[np.intp], views: Views | None) -> CalibrationSet:
+        """Samples by where they are in the whole set, and which views of them: see `selection`."""
+        return self._changed(labels=None, files=None, indices=indices, views=views)
+
+    @property
+    def selection(self) -> tuple[npt.NDArray[np.intp], Views | None]:
+        """What tells this part from other parts of the whole set."""
+        return self._indices, self._views
+
+    @property
+    def as_they_are(self) -> CalibrationSet:
+        """The samples that are no further view of another one."""
+        if self._views is None:
+            return self
+        return self.subset(np.flatnonzero(self._views.number == 0))
+
+    @property
+    def halves(self) -> npt.NDArray[np.intp]:
+        """(n,) 0 or 1: every second image is in the other half, with all its views."""
+        return np.arange(len(self)) % 2 if self._views is None else self._views.half
+
+    def all_views_of(self, images: Sequence[int] | npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+        """Indices of all samples that show some images, which are given by their indices."""
+        if self._views is None:
+            return np.asarray(images, np.intp)
+        return np.flatnonzero(np.isin(self._views.image, images))
 
     @property
     def indices(self) -> npt.NDArray[np.intp]:
@@ -205,15 +246,40 @@ class CalibrationSet:
         for start in range(0, len(self), size):
             yield self._samples.raw(self._indices[start : start + size].tolist())
 
+    def _changed(self, **changed: Any) -> CalibrationSet:
+        given = {
+            "inputs": self.inputs,
+            "sources": self._sources,
+            "labels": self.labels,
+            "files": self.files,
+            "indices": self._indices,
+            "views": self._views,
+        }
+        return CalibrationSet(
+            self.name,
+            samples=self._samples,
+            skipped=self.skipped,
+            warnings=self.warnings,
+            origin=self.origin,
+            **{**given, **changed},
+        )
+
     def _batches(self, size: int, *, padded: bool) -> Iterator[Batch]:
         for start in range(0, len(self), size):
-            rows = self._indices[start : start + size]
+            rows = np.arange(start, min(start + size, len(self)))
             count = len(rows)
             if padded and count < size:
                 rows = np.concatenate([rows, np.repeat(rows[-1:], size - count)])
-            read = self._samples.read(rows.tolist())
+            read = self._read(rows)
             pairs = zip(self.inputs, self._sources, strict=True)
             yield Batch({spec.name: _cast(read[key], spec) for spec, key in pairs}, count)
+
+    def _read(self, rows: npt.NDArray[np.intp]) -> dict[str, npt.NDArray[Any]]:
+        own = self._samples.read(self._indices[rows].tolist())
+        if self._views is None or not self._views.number[rows].any():
+            return own
+        mates = self._samples.read(self._views.mate[rows].tolist())
+        return self._views.shown(rows, own, mates, self.recipe)
 
 
 def spread(total: int, count: int) -> npt.NDArray[np.intp]:

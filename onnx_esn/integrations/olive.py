@@ -158,6 +158,7 @@ def _common() -> Params:
         ),
         "only": _param(list[str], "Patterns of layers to change, no others."),
         "exclude": _param(list[str], "Patterns of layers to leave alone."),
+        "views": _param(int, "Of each image, for statistics; None: 4 where they are few."),
         "batch_size": _param(int, "For running the images."),
         "threads": _param(int, "For running the images."),
         "external_data": _param(bool, "Weights in a file of their own; None: as in the input."),

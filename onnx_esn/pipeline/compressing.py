@@ -73,6 +73,7 @@ def compress(
     eval_images: Source | None = None,
     pruned: Sequence[Stage] | None = None,
     input_shape: InputShape | None = None,
+    views: int | None = None,
     batch_size: int = 64,
     threads: int | None = None,
     latency: bool = True,
@@ -109,6 +110,7 @@ def compress(
         requantize, format, keep_opset, opset, activations, calibrator: see `quantize`.
         rotate: see `quantize`; after pruning, where the model is pruned first.
         input_shape: sizes of dynamic axes.
+        views: see `quantize`.
         batch_size, threads: for running the images.
         latency: measure latency for the closing figures.
         known: what calls with the same model and images share of what they observe of it.
@@ -129,7 +131,9 @@ def compress(
     opening = open_weights(source, requantize=requantize, only=only, exclude=exclude)
     if known is not None:
         known.is_of(opening.model)
-    walk = WalkOptions(batch_size=batch_size, threads=threads, known=known, progress=progress)
+    walk = WalkOptions(
+        views=views, batch_size=batch_size, threads=threads, known=known, progress=progress
+    )
     setting = Setting(dataset, shapes, tuple(only), tuple(exclude), walk)
     learned = learning("qil" if learn else method, epochs, start_bits, seed, threads, progress)
     lossy = bool(ratio) or target_macs is not None

@@ -89,6 +89,8 @@ def quantize_summary(details: Mapping[str, Any]) -> str:
         line += f", {details['pruned_filters']} of them to 0 bits"
     if details.get("removed_filters"):
         line += f" ({details['removed_filters']} removed)"
+    if details.get("views", 1) > 1:
+        line += f" on {count(details['images'], 'image')}, {details['views']} views of each"
     before, after = details.get("cost_before"), details.get("cost_after")
     if before and after is not None:
         line += f"; ESN'_d {si(before)} → {si(after)} MAC·bit ({percent(after / before)})"

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 # that this depends on.
 _OBSERVING = (None, "quantize-only", "prune-only", "joint")
 _SELECTING = ("only", "exclude", "requantize", "rotate", "input_shape")
-_OPTIONS = (*_SELECTING, "batch_size", "threads", "effort")
+_OPTIONS = (*_SELECTING, "views", "batch_size", "threads", "effort")
 
 
 class _WorkersDiedError(Exception):
@@ -133,7 +133,7 @@ def _spread(
     shards: Sequence[range],
 ) -> Iterator[ShardSums]:
     """`shards.one_by_one` on a cluster; the sums come in the order of the shards."""
-    items = [(data.indices[shard.start : shard.stop], shard.start) for shard in shards]
+    items = [(data.subset(shard).selection, shard.start) for shard in shards]
     waiting: dict[int, ShardSums] = {}
     wanted = 0
     for number, found in cluster.run(_sum, items, {"images": images, "task": parcel(task)}):
@@ -147,9 +147,9 @@ def _spread(
 
 def _sum(held: Mapping[str, Any], item: tuple[Any, int]) -> ShardSums:
     """One shard, on a worker."""
-    indices, first = item
+    (indices, views), first = item
     task: ShardTask = held["task"]
-    return task(held["images"].subset(indices), first)
+    return task(held["images"].among_samples(indices, views), first)
 
 
 def compute(held: Mapping[str, Any], job: Job) -> Outcome:

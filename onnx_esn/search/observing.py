@@ -34,6 +34,7 @@ def observe_input(
     requantize: bool = False,
     rotate: bool = True,
     input_shape: InputShape | None = None,
+    views: int | None = None,
     batch_size: int = 64,
     threads: int | None = None,
 ) -> None:
@@ -42,8 +43,8 @@ def observe_input(
     Where it asks for something else after all, it observes that itself.
 
     Args:
-        model, images, only, exclude, requantize, rotate, input_shape, batch_size, threads: see
-            `compress`.
+        model, images, only, exclude, requantize, rotate, input_shape, views, batch_size, threads:
+            see `compress`.
         known: gets what is found.
         spread: sums the shards of the images.
         uniform: for the same bits everywhere; False: for a cost.
@@ -62,6 +63,11 @@ def observe_input(
     known.is_of(opened)
     dataset, _ = image_sets(source, images, images if apart else None, None, None)
     view = measured_view(opened, shape)
-    options = WalkOptions(batch_size=batch_size, threads=threads, known=known, spread=spread)
+    options = WalkOptions(
+        batch_size=batch_size, threads=threads, views=views, known=known, spread=spread
+    )
     held = judging_images(dataset, effort, prune=pruning)
-    observe(opened, dataset, [x.name for x in view.layers], options, inputs=not uniform, held=held)
+    images = options.views_of(dataset, held)
+    names = [x.name for x in view.layers]
+    judging = images.all_views_of(held).tolist()
+    observe(opened, images, names, options, inputs=not uniform, held=judging)

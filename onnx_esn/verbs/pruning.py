@@ -58,6 +58,7 @@ def prune(
     recipe: str | Path | Recipe | None = None,
     refit: bool = True,
     input_shape: InputShape | None = None,
+    views: int | None = None,
     batch_size: int = 64,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -76,11 +77,12 @@ def prune(
         granularity: "channel": whole filters; "spatial": positions of kernels, see
             `onnx_esn.passes.spatial.pruning.PruneSpatial`, which takes ratio, target_macs, scope,
             only and exclude. A plan says for itself.
+        views: of each image that the refit sees, see `onnx_esn.quantize`.
         batch_size, threads, progress: for the images.
     """
     loaded = opened(model)
     spatial = load_spatial(plan)
-    walk = WalkOptions(batch_size=batch_size, threads=threads, progress=progress)
+    walk = WalkOptions(views=views, batch_size=batch_size, threads=threads, progress=progress)
     setting = Setting(None, None, tuple(only), tuple(exclude), walk)
     if is_spatial(granularity, plan is not None, spatial):
         options = SpatialOptions(ratio, target_macs, spatial, scope, setting.only, setting.exclude)

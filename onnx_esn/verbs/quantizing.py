@@ -58,6 +58,7 @@ def quantize(
     activations: str = "none",
     calibrator: str | None = None,
     input_shape: InputShape | None = None,
+    views: int | None = None,
     batch_size: int = 64,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -90,6 +91,8 @@ def quantize(
             are calibrated, of method "qil" learned, or those of the plan.
         calibrator: see there.
         input_shape: sizes of dynamic axes.
+        views: of each image that compensation sees: the image and parts of it, see
+            `onnx_esn.calibration.views`; None: 4 where there are 128 images or fewer, else 1.
         batch_size, threads, progress: for the images.
     """
     storing = Storing(format, keep_opset, opset, activations, calibrator)
@@ -105,7 +108,7 @@ def quantize(
         turned = Rotate(seed=noted.seed, layers=noted.layers, input_shape=shapes)(loaded)
         loaded = turned.model
     dataset = open_images(loaded, images, recipe)
-    walk = WalkOptions(batch_size=batch_size, threads=threads, progress=progress)
+    walk = WalkOptions(views=views, batch_size=batch_size, threads=threads, progress=progress)
     setting = Setting(dataset, shapes, tuple(only), tuple(exclude), walk)
     towards = loaded if reference is None else opened_plain(reference, outside=True)
     method = method or ("nearest" if dataset is None or plan is not None else "compensated")

@@ -37,7 +37,7 @@ TARGETS = (6.0, 5.0, 4.0, 3.0)
 
 @functools.cache
 def model():
-    net = Net(3, 8, 8, seed=4)
+    net = Net(3, 16, 16, seed=4)
     x = net.op("Relu", net.conv("x", 3, 8))
     x = net.op("Relu", net.conv(x, 8, 8))
     x = net.op("Flatten", net.op("GlobalAveragePool", x))
@@ -51,7 +51,7 @@ def images(tmp_path):
     folder.mkdir()
     rng = np.random.default_rng(0)
     for i in range(24):
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{i}.png")
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(folder / f"{i}.png")
     (folder / "recipe.toml").write_text("mean = 0.5\n", encoding="utf-8")
     return folder
 
@@ -96,8 +96,9 @@ def test_methods_give_the_same_bytes(images, address, tmp_path, monkeypatch):
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
     assert there == here
     assert seen == [(i, 4) for i in range(5)]
-    # Of 24 images a fifth is held out. The workers themselves would take all for one shard.
-    assert summed == [range(i, min(i + 4, 19)) for i in range(0, 19, 4)]
+    # Of 24 images a fifth is held out; of each there are four views. The workers themselves would
+    # take all for one shard.
+    assert summed == [range(i, i + 4) for i in range(0, 4 * 19, 4)]
 
 
 @pytest.mark.slow
@@ -220,7 +221,7 @@ class TestImageParcel:
         self.same(self.received(part), part)
 
     def test_sent_tensors(self):
-        array = np.random.default_rng(0).normal(size=(150, 3, 8, 8)).astype(np.float32)
+        array = np.random.default_rng(0).normal(size=(150, 3, 16, 16)).astype(np.float32)
         opened = open_set(array, input_specs(model()))
         self.same(self.received(opened), opened)
         large = open_set(np.tile(array, (1, 1, 8, 8)), [replace(opened.inputs[0], shape=None)])
@@ -239,7 +240,7 @@ class TestImageParcel:
             sent.fetch()
 
     def test_what_is_nowhere_is_sent(self):
-        opened = open_set(np.zeros((2, 3, 8, 8), np.float32), input_specs(model()))
+        opened = open_set(np.zeros((2, 3, 16, 16), np.float32), input_specs(model()))
         assert ImageParcel(opened, "").fetch is None
 
     def test_the_key_speaks_of_content_and_names(self, opened):

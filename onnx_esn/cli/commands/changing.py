@@ -23,6 +23,7 @@ from onnx_esn.cli.output import Output, finish, open_model
 @options.images_options(required=False)
 @click.option("--refit/--no-refit", default=True, help="Refit weights on the images (default).")
 @options.shape_option
+@options.views_option
 @options.run_options
 def prune(
     out: Output,

@@ -22,6 +22,7 @@ OF_COMPRESS = {
     "requantize": False,
     "rotate": True,
     "input_shape": None,
+    "views": None,
     "threads": None,
 }
 
@@ -59,6 +60,7 @@ OF_COMPRESS = {
 @options.evaluation_option
 @options.report_option
 @options.shape_option
+@options.views_option
 @options.run_options
 def compress(
     out: Output,
@@ -134,6 +136,7 @@ def compress(
 @options.rotate_option
 @options.layers_options
 @options.shape_option
+@options.views_option
 @options.run_options
 @click.option("--save-models", is_flag=True, help="Write each model too.")
 @options.report_option

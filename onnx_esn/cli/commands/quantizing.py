@@ -39,6 +39,7 @@ from onnx_esn.cli.output import Output, finish, open_model
 @options.external_option
 @options.layers_options
 @options.shape_option
+@options.views_option
 @options.run_options
 def quantize(
     out: Output,

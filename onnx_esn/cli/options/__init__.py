@@ -15,6 +15,7 @@ from onnx_esn.cli.options.images import (
     recipe_option,
     run_options,
     shape_option,
+    views_option,
 )
 from onnx_esn.cli.options.layers import layers_options
 from onnx_esn.cli.options.learning import learn_options
@@ -58,4 +59,5 @@ __all__ = [
     "selection_options",
     "shape_option",
     "sweep_options",
+    "views_option",
 ]

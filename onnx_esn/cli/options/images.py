@@ -59,13 +59,20 @@ labels_option = click.option(
     type=Place(),
     help="CSV with file,label, to measure accuracy; default: labels.csv of the images.",
 )
+views_option = click.option(
+    "--views",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="Views of each image that statistics are taken of: itself, and parts of it; default: 4 "
+    "where there are 128 images or fewer, else 1.",
+)
 run_options = stacked(
     click.option(
         "--batch-size",
         default=64,
         show_default=True,
         type=click.IntRange(1),
-        help="Images at a time; results do not depend on it.",
+        help="Images at a time; results are as good with any.",
     ),
     click.option(
         "--threads", type=click.IntRange(1, 1024), help="onnxruntime threads; default: all cores."

@@ -83,7 +83,7 @@ def measure_losses(
 
     Args:
         model: in standard form.
-        images: the calibration set.
+        images: the calibration set, with further views where they are wanted.
         passes: how often all images may be run for the sensitivities (each layer takes a probe,
             each group two, on as many images as that allows); 0 takes all layers alike.
         only, exclude: patterns of layers, as for `Prune` and `Quantize`.
@@ -91,7 +91,8 @@ def measure_losses(
         quantizer: the grid.
         prune, quantize: which of the two kinds of loss is wanted.
         options: of the walk.
-        held: images that will judge what is decided: no loss is measured on them.
+        held: images, by their indices among those that are no further views, that will judge what
+            is decided: no loss is measured on them.
 
     Raises:
         OnnxEsnError: a pattern matches nothing; the model does not run.
@@ -105,7 +106,8 @@ def measure_losses(
     jobs, _ = find_quantizable(model, view, exclude, only)
     names = [x.name for x in view.layers]
     apart = frozenset(map(int, held))
-    seen = observe(model, images, names, options, held=apart)
+    seen = observe(model, images, names, options, held=images.all_views_of(sorted(apart)).tolist())
+    images = images.as_they_are
     moments = input_moments(model, seen)
     seen = replace(seen, parts={})  # as large as what was made of them
     weights = Sensitivities(dict.fromkeys(names, 1.0), {}, {})

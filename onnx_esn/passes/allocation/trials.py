@@ -118,21 +118,24 @@ class _Search:
     ) -> None:
         self.model, self.reference, self.images = model, reference, images
         self.options = options
+        self.held = judging_images(images, options.effort, prune=options.prune)
+        self.views = options.walk.views_of(images, self.held)
         self.seen: Observation | None = None  # of the reference
 
     def run(self, budget: float) -> tuple[Trial, tuple[Trial, ...]]:
         options = self.options
-        losses, decisions, held_out = self._decided(budget)
+        losses, decisions = self._decided(budget)
         final = self._with_all_images(losses, decisions, budget)
         losses = without_second_moments(losses)  # which are large
         self.seen = self._reference_seen(losses)
-        if len(decisions) < 2 or not held_out:
+        if len(decisions) < 2 or not self.held:
             # Without pruning, if that can be.
             trial = self._carry_out(losses, *final[0])
             trial = replace(trial, kept=True)
             return trial, (trial,)
-        fitted = np.setdiff1d(np.arange(len(self.images)), held_out)
-        held = self.images.subset(held_out)
+        judging = self.views.all_views_of(self.held)
+        fitted = np.setdiff1d(np.arange(len(self.views)), judging)
+        held = self.images.subset(self.held)
         trials = [self._carry_out(losses, s, d, fitted) for s, d in decisions]
         models = [trial.quantization.model for trial in trials]
         judged = judge_outputs(
@@ -162,28 +165,27 @@ class _Search:
                 found[i] = scale, self._decide(every, budget, scale)
         return found
 
-    def _decided(self, budget: float) -> tuple[Losses, list[tuple[float, Decision]], Sequence[int]]:
-        """What everything would lose, what to try, and the images that judge it."""
+    def _decided(self, budget: float) -> tuple[Losses, list[tuple[float, Decision]]]:
+        """What everything would lose, and what to try."""
         options = self.options
         scales = EFFORTS[options.effort].scales if options.prune else (NO_PRUNING,)
         if options.prune and options.bits is not None and not any(map(math.isfinite, scales)):
             scales = NEEDED  # only widths are chosen
         prune = any(map(math.isfinite, scales))
-        held_out = judging_images(self.images, options.effort, prune=options.prune)
-        losses = self._losses(prune, held_out)
+        losses = self._losses(prune)
         try:
-            return losses, self._decisions(losses, budget, scales), held_out
+            return losses, self._decisions(losses, budget, scales)
         except BudgetError:
             if prune or not options.prune:
                 raise
-        losses = self._losses(True, held_out)
-        return losses, self._decisions(losses, budget, NEEDED), held_out
+        losses = self._losses(True)
+        return losses, self._decisions(losses, budget, NEEDED)
 
-    def _losses(self, prune: bool, held: Sequence[int]) -> Losses:
+    def _losses(self, prune: bool) -> Losses:
         options = self.options
         return measure_losses(
             self.model,
-            self.images,
+            self.views,
             passes=EFFORTS[options.effort].passes,
             only=options.only,
             exclude=options.exclude,
@@ -192,7 +194,7 @@ class _Search:
             prune=prune,
             quantize=options.bits is None,
             options=options.walk,
-            held=held,
+            held=self.held,
         )
 
     def _decisions(
@@ -232,13 +234,13 @@ class _Search:
         if self.reference is self.model or self.reference == self.model:
             return losses.seen
         names = set(losses.seen.layers)
-        return observe(self.reference, self.images, names, self.options.walk, inputs=False)
+        return observe(self.reference, self.views, names, self.options.walk, inputs=False)
 
     def _carry_out(
         self, losses: Losses, scale: float, decision: Decision, samples: Samples | None = None
     ) -> Trial:
         assert self.seen is not None
-        images, taken = self.images, self.seen.taken
+        images, taken = self.views, self.seen.taken
         if samples is not None:
             images, taken = images.subset(samples), self.seen.part(samples)
         model, pruning = self.model, None

@@ -52,7 +52,7 @@ class Known:
         digest = _digest(model)
         if not digest or digest != self._model:
             return None
-        which = hashlib.sha256(images.indices.tobytes()).hexdigest()
+        which = _which(images)
         return f"{digest} {which} {sorted(names)} {how}"
 
     def get(self, key: str) -> Any:
@@ -70,6 +70,13 @@ class Known:
             path.write_bytes(content)
         weakref.finalize(self, path.unlink, missing_ok=True)
         self._files[key] = path
+
+
+def _which(images: CalibrationSet) -> str:
+    """Tells a part of the set, and views of it, from others."""
+    indices, views = images.selection
+    arrays = [indices] if views is None else [indices, views.image, views.number, views.mate]
+    return hashlib.sha256(b"".join(x.tobytes() for x in arrays)).hexdigest()
 
 
 def _digest(model: onnx.ModelProto) -> str:

@@ -53,11 +53,11 @@ def observe(
 
     Args:
         model: in standard form.
-        images: the set; its single input may have another name.
+        images: the set, with the views that are wanted; its single input may have another name.
         names: of layers.
         options: how to gather.
         inputs: whether moments of inputs are wanted.
-        held: images whose moments are wanted apart from those of the others.
+        held: samples whose moments are wanted apart from those of the others.
 
     Raises:
         InferenceError: the model does not run.
@@ -85,7 +85,9 @@ def observe(
         if key is not None and (found := known.get(key)) is not None:
             return Observation(layers, *found)
     apart = frozenset(among)
-    sampling = Sampling(wanted, options.seed, options.batch_size, options.threads, inputs, apart)
+    sampling = Sampling(
+        wanted, options.seed, options.batch_size, options.threads, inputs, apart, images.halves
+    )
     task = ShardTask(model, sampling)
     images = images.for_inputs(input_specs(model))
     shards = cut(images, wanted, inputs=inputs)

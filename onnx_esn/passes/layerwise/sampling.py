@@ -60,6 +60,7 @@ class Sampling:
         threads: threads for one operator.
         inputs: whether the inputs are wanted too.
         held: samples whose inputs are to be shown apart from the others.
+        halves: (samples,) in which half of the set each is; None: every second one in the other.
     """
 
     wanted: Mapping[str, Wanted]
@@ -68,10 +69,13 @@ class Sampling:
     threads: int | None = None
     inputs: bool = False
     held: frozenset[int] = frozenset()
+    halves: Indices | None = None
 
     def part(self, sample: int) -> int:
         """In which part of the set a sample is: 0 even ones, 1 odd ones, 2 those held apart."""
-        return 2 if sample in self.held else sample % 2
+        if sample in self.held:
+            return 2
+        return sample % 2 if self.halves is None else int(self.halves[sample])
 
     @property
     def parts(self) -> int:

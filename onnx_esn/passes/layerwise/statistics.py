@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from onnx_esn.calibration import CalibrationSet
 from onnx_esn.calibration.staged import MEMORY_LIMIT
 from onnx_esn.graph.layers import Layer
 from onnx_esn.numerics.cross_moments import CrossMoments
@@ -72,6 +73,7 @@ class WalkOptions:
         memory_limit: bytes of tensors kept between stages.
         threads: threads for one operator.
         streams: whether layers in front of a residual sum mend what the stream brings.
+        views: of each image (`CalibrationSet.with_views`); None: several where images are few.
         known: observations of the input model, where they are shared (`observe`).
         spread: sums shards of images elsewhere (`observe`); None: here.
         progress: called with ("reference" or "layers", how much, of how much).
@@ -83,9 +85,14 @@ class WalkOptions:
     memory_limit: int = MEMORY_LIMIT
     threads: int | None = None
     streams: bool = True
+    views: int | None = None
     known: Known | None = None
     spread: Callable[..., Iterator[Any]] | None = None
     progress: Callable[[str, int, int], None] | None = None
+
+    def views_of(self, images: CalibrationSet, apart: Collection[int] = ()) -> CalibrationSet:
+        """The images with further views, none of which shows those kept apart beside others."""
+        return images.with_views(self.views, seed=self.seed, apart=apart)
 
     def report(self, what: str) -> Callable[[int, int], None] | None:
         """The progress of one part of the work."""

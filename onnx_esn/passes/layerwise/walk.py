@@ -67,7 +67,8 @@ def walk(
         solver: makes weights (G, m, d) of a layer's statistics.
         names: the layers; the others stay as they are.
         options: see there.
-        taken: the reference's outputs on the same images (`observe`), where they are known.
+        taken: the reference's outputs on the same images (`observe`), where they are known. Without
+            them, further views of the images are seen as `options` say.
 
     Returns:
         Solutions by layer name, and the layers that could not be followed, with the reason.
@@ -76,7 +77,9 @@ def walk(
         InferenceError, OperationError: a model does not run, or not in stages.
         VerificationError: values that are not finite; names the layer.
     """
-    return _Walk(model, reference, images, solver, options or WalkOptions()).run(names, taken)
+    options = options or WalkOptions()
+    seen = images if taken is not None else options.views_of(images)
+    return _Walk(model, reference, seen, solver, options).run(names, taken)
 
 
 class _Walk:
@@ -90,6 +93,7 @@ class _Walk:
     ) -> None:
         self.model, self.reference, self.images = model, reference, images
         self.solver, self.options = solver, options
+        self.halves = self.images.halves
         self.constants = Constants(model)
         self.lean = any_outside(model)
         self.sums: dict[str, list[CrossMoments | None]] = {}
@@ -185,16 +189,20 @@ class _Walk:
             return
         if not np.isfinite(value).all():
             raise VerificationError(f"{name}: its inputs are not finite (NaN or infinity)")
-        for parity in (0, 1):
-            chosen = [s for s in samples if s % 2 == parity]
+        halves = self.halves[span.first : span.first + span.count]
+        for half in (0, 1):
+            chosen = [s for s, own in zip(samples, halves, strict=True) if own == half]
             if not chosen:
                 continue
-            at = [taken.at[s] if s % 2 == parity else NOWHERE for s in samples]
+            at = [
+                taken.at[s] if own == half else NOWHERE
+                for s, own in zip(samples, halves, strict=True)
+            ]
             x = geometry.inputs_at(value, span.size, taken.places, at)
             y = np.concatenate([self._wanted(name, s) for s in chosen])
             sums = self.sums.setdefault(name, [None, None])
             y = _grouped(y, geometry.layer.groups)
-            sums[parity] = cross_moments(x, y, sums[parity])
+            sums[half] = cross_moments(x, y, sums[half])
 
     def _wanted(self, name: str, sample: int) -> Array:
         """Wanted outputs (n, M) of one sample."""

@@ -40,8 +40,9 @@ Stage = tuple[str, PassResult]
 class CompensatedQuantization:
     """Quantize on images, and prune where that is part of the budget.
 
-    `details` of the stage "quantize": those of `Quantize`, `compensated_layers`, and with a budget
-    `effort`, `divergence` (on images held out from the trials, or None) and `trials`.
+    `details` of the stage "quantize": those of `Quantize`, `compensated_layers`, `images` and
+    `views` of each, and with a budget `effort`, `divergence` (on images held out from the trials,
+    or None) and `trials`.
 
     Attributes:
         images: the calibration set.
@@ -237,10 +238,16 @@ class CompensatedQuantization:
             **plain.details,
             **quantization_details(model, found.details["bits"], self.input_shape),
             "compensated_layers": found.details["compensated_layers"],
+            **self._seen(),
             "damped_layers": found.details["damped_layers"],
         }
         skipped = (*plain.skipped, *found.skipped)
         return replace(found, skipped=skipped, details=details)
+
+    def _seen(self) -> dict[str, int]:
+        """How many images there were, in how many views each."""
+        images = len(self.images)
+        return {"images": images, "views": len(self.walk.views_of(self.images)) // images}
 
     def _to_budget(self, model: onnx.ModelProto, reference: onnx.ModelProto) -> list[Stage]:
         assert self.target_cost is not None
@@ -267,6 +274,7 @@ class CompensatedQuantization:
             "cost_before": whole,
             "target": target,
             "compensated_layers": best.quantization.details["compensated_layers"],
+            **self._seen(),
             "damped_layers": best.quantization.details["damped_layers"],
             "effort": self.effort,
             "divergence": best.divergence,
