@@ -116,11 +116,11 @@ def all_views(indices: Indices, count: int, seed: int, apart: Collection[int]) -
     number = np.repeat(np.arange(count), n)
     half = np.arange(n) % 2
     kind = half + 2 * np.isin(np.arange(n), sorted(apart))
+    alike = {k: np.flatnonzero(kind == k) for k in np.unique(kind)}
     mate = np.empty(n * count, np.intp)
     for row in range(n * count):
-        others = np.flatnonzero(kind == kind[image[row]])
         rng = np.random.default_rng((seed, image[row], number[row], 1))
-        mate[row] = indices[rng.choice(others)]
+        mate[row] = indices[rng.choice(alike[kind[image[row]]])]
     return Views(image, number, mate, half[image], seed)
 
 
