@@ -12,7 +12,7 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.layers import Layer
 from onnx_esn.numerics.quantizers import MID_RISE, Quantizer
-from onnx_esn.passes.layers.costs import view_layers
+from onnx_esn.passes.layers.costs import InputShape, measured_view, view_layers
 from onnx_esn.passes.quantizing.bit_choice import given_choice
 from onnx_esn.passes.quantizing.quantizable import find_quantizable
 from onnx_esn.plans import LayerQuantization, QuantizationPlan
@@ -27,6 +27,7 @@ def bit_plan(
     *,
     exclude: Sequence[str] = (),
     quantizer: Quantizer = MID_RISE,
+    input_shape: InputShape | None = None,
 ) -> QuantizationPlan:
     """Plain codes at these bits.
 
@@ -36,8 +37,11 @@ def bit_plan(
         left: by layer name, which of those filters the model has left; all where it is missing.
         exclude: patterns that the plan remembers.
         quantizer: the grid.
+        input_shape: sizes of dynamic axes, for layers that only shapes show (Einsum).
     """
     view = view_layers(model, Facts(sizes={}), Constants(model))
+    if not bits.keys() <= {layer.name for layer in view.layers}:
+        view = measured_view(model, input_shape)
     entries = {}
     for job in find_quantizable(model, view)[0]:
         # A weight of several layers gets what the least of them may have.

@@ -255,6 +255,7 @@ class _Search:
             left,
             exclude=options.exclude,
             quantizer=QUANTIZERS[options.quantizer],
+            input_shape=options.input_shape,
         )
         compensate = Compensate(plan, images, self.reference, options.walk, taken)
         quantization = compensate(model)

@@ -56,6 +56,14 @@ class Geometry:
         del shape[self.out_axis]
         return tuple(shape)
 
+    def reads(self, value: Array, size: int, places: tuple[int, ...]) -> bool:
+        """Whether an input of `size` samples has the positions of the outputs, for a product."""
+        if self.layer.kernel:
+            return True
+        shape = list(_samples(value, size).shape[1:])
+        del shape[self.out_axis]
+        return tuple(shape) == places
+
     def outputs_at(self, output: Array, size: int, sample: int, at: Indices) -> Array:
         """Outputs (n, M) of one sample at flat positions."""
         return rows_at(_samples(output, size)[sample], self.out_axis, at)

@@ -99,6 +99,7 @@ class _Walk:
         self.sums: dict[str, list[CrossMoments | None]] = {}
         self.streams: dict[str, list[Array]] = {}
         self.solutions: dict[str, Solution] = {}
+        self.unlike: set[str] = set()
 
     def run(
         self, names: Sequence[str], taken: Mapping[str, Taken] | None
@@ -189,6 +190,9 @@ class _Walk:
             return
         if not np.isfinite(value).all():
             raise VerificationError(f"{name}: its inputs are not finite (NaN or infinity)")
+        if not geometry.reads(value, span.size, taken.places):
+            self.unlike.add(name)  # a product along positions, of channels that are fewer now
+            return
         halves = self.halves[span.first : span.first + span.count]
         for half in (0, 1):
             chosen = [s for s, own in zip(samples, halves, strict=True) if own == half]
@@ -217,6 +221,12 @@ class _Walk:
     def _finish(self, point: Point) -> Mapping[str, Array]:
         name, is_stream = self.points[id(point)]
         if is_stream:
+            return {}
+        if name in self.unlike:
+            self.skipped.append(Skipped(name, "the reference has it at other positions"))
+            del self.taken[name]
+            self.sums.pop(name, None)
+            self.streams.pop(name, None)
             return {}
         layer, slot = self.layers[name].layer, self.slots[name]
         G = layer.groups

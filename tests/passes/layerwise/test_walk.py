@@ -7,6 +7,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 
+import onnx_esn
 from onnx_esn.calibration import CalibrationSet, input_specs, open_set
 from onnx_esn.errors import InferenceError, VerificationError
 from onnx_esn.graph.standard_form import standard_form
@@ -485,3 +486,19 @@ def test_too_many_inputs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     found, reasons = solve(model, model, some_images(model))
     assert found.keys() == {"a", "b"}
     assert "54 inputs" in reasons["c"]
+
+
+@pytest.mark.parametrize("method", ["signal-norm", "reconstruction"])
+def test_a_product_along_positions_behind_channels_that_went(method: str) -> None:
+    """It has a row for each channel: other positions than in the reference."""
+    net = Net(3, 16, 16, seed=2)
+    x = net.op("Relu", net.conv("x", 3, 16))
+    x = net.op("Relu", net.linear(x, 16, 16))
+    model = net.model(net.conv(x, 16, 5, k=1))
+    array = np.random.default_rng(0).normal(size=(12, 3, 16, 16)).astype(np.float32)
+    done = onnx_esn.prune(model, target_macs="70%", criterion=method, images=array)
+    assert done.modified
+    notes = {s.node: s.reason for s in done.skipped}
+    (mixing,) = [n.name for n in model.graph.node if n.op_type == "MatMul"]
+    assert notes[mixing] == "not refitted: the reference has it at other positions"
+    assert [r for r in notes.values() if r.startswith("not refitted")] == [notes[mixing]]
