@@ -6,6 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 
+import onnx_esn
 from onnx_esn.errors import VerificationError
 from onnx_esn.graph.norms.points import final_layers, find_norm_points
 from onnx_esn.graph.norms.probes import insert_probes
@@ -262,3 +263,33 @@ def test_overflow_in_the_type_of_the_weight():
     (point,) = find_norm_points(model).points
     with pytest.raises(VerificationError, match=r"Conv 'conv'.*not finite in float16"):
         ModelWriter(copied(model)).fold(point, np.full(4, 1e6), np.zeros(4))
+
+
+def learned_map(norm=False):
+    """A layer that reads weights instead of data, added to one that reads the data."""
+    net = Net(6, 8, 8)
+    fixed = net.conv(net.store(net.rng.normal(size=(1, 6, 8, 8))), 6, 4, k=1, name="fixed")
+    if norm:
+        fixed = net.bn(fixed, 4)
+    x = net.op("Relu", net.op("Add", net.conv("x", 6, 4), fixed))
+    return net.model(net.conv(x, 4, 5, k=1))
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_what_the_data_does_not_reach_is_no_point(norm):
+    model = learned_map(norm)
+    found = find_norm_points(model)
+    assert len(found.points) == 2
+    assert "its input is constant" in {reason for _, reason in found.skipped}
+
+
+@pytest.mark.parametrize("budget", [{"bits": 4}, {"target_cost": "20%"}])
+def test_such_a_layer_is_rounded_to_nearest(budget):
+    """The others are compensated, and what follows from the one that is not does not fail."""
+    model = learned_map()
+    images = np.random.default_rng(0).normal(size=(12, 6, 8, 8)).astype(np.float32)
+    done = onnx_esn.quantize(model, images=images, **budget)
+    assert done.details["compensated_layers"] == 2
+    assert {max(x.filter_bits) <= 8 for x in onnx_esn.inspect(done.model).layers} == {True}
+    small = onnx_esn.compress(model, images, latency=False, **budget)
+    assert small.evaluation is not None

@@ -17,10 +17,11 @@ from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.evaluate import EvaluationError, attributes
 from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.hoisting import captured
+from onnx_esn.graph.inputs import data_inputs
 from onnx_esn.graph.layers import Layer, find_layers
 from onnx_esn.graph.node_names import node_name
 from onnx_esn.graph.norms.hidden_layers import find_hidden_layers
-from onnx_esn.graph.readers import count_users, read_places
+from onnx_esn.graph.readers import count_users, downstream, read_places
 
 BIAS, MEAN, VAR = 2, 3, 4  # input slots of Conv and Gemm, and of BatchNormalization
 _FLOATS = ("float16", "float32", "float64")
@@ -88,6 +89,7 @@ class _Finder:
         layers = find_layers(model, self.constants, Facts(sizes={}))
         self.layers = {layer.index: layer for layer in layers}
         self.makers = {layer.output: layer for layer in layers}
+        self.reached = downstream(self.nodes, [x.name for x in data_inputs(model)])
 
     def run(self) -> NormPoints:
         points: list[NormPoint] = []
@@ -113,7 +115,7 @@ class _Finder:
             return "BatchNormalization in training mode has no running statistics to correct"
         if not attrs.get("spatial", 1):
             return "BatchNormalization with spatial = 0 has a statistic per position"
-        if node.input[0] in self.constants:
+        if node.input[0] not in self.reached:
             return "its input is constant"
         params = [self._constant(name) for name in node.input[1:5]]
         if any(value is None for value in params):
@@ -135,6 +137,8 @@ class _Finder:
     def _layer(self, layer: Layer, node: onnx.NodeProto) -> NormPoint | str | None:
         if self._normalised(layer.output):
             return None
+        if layer.output not in self.reached:
+            return "its input is constant"
         stored = layer.source in self.constants.initializers
         producer = self.constants.producer.get(layer.source)
         if not stored and (producer is None or producer.op_type != "Constant"):
