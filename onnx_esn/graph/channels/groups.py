@@ -18,6 +18,7 @@ from onnx_esn.graph.bodies import ENTER, flattened, restored
 from onnx_esn.graph.channels.labels import Classes, Labels, Mask, known_locks, make_rectangular
 from onnx_esn.graph.channels.propagation import Propagation, propagate
 from onnx_esn.graph.channels.rules import RULES
+from onnx_esn.graph.channels.shared_weights import tie_uses
 from onnx_esn.graph.channels.size_check import lock_what_moves
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.facts import Facts
@@ -85,8 +86,11 @@ class Analysis:
             (or with another dynamic axis) and must stay computed.
         propagation: labels and claims.
         coupled: the sets that the operators tie.
-        classes: the same, joined where only whole slices of an array can go.
+        classes: the same, joined where only whole slices of an array can go, and where layers
+            share a weight.
         groups: the groups.
+        apart: the same where layers that share a weight need not lose the same channels; None
+            where that makes no difference.
     """
 
     source: onnx.ModelProto
@@ -98,6 +102,7 @@ class Analysis:
     coupled: Classes
     classes: Classes
     groups: tuple[Group, ...]
+    apart: Analysis | None = None
 
     @cached_property
     def executable(self) -> onnx.ModelProto:
@@ -185,8 +190,22 @@ def _labelled(
     arrays = [*propagation.labels.values(), *(c.labels for c in propagation.claims)]
     coupled = propagation.space.classes()
     classes = make_rectangular(propagation.space, arrays, coupled)
-    groups = _groups(propagation, classes)
-    return Analysis(source, model, constants, facts, other, propagation, coupled, classes, groups)
+    apart = Analysis(
+        source=source,
+        model=model,
+        constants=constants,
+        facts=facts,
+        other=other,
+        propagation=propagation,
+        coupled=coupled,
+        classes=classes,
+        groups=_groups(propagation, classes),
+    )
+    tied = tie_uses(propagation.space, constants, propagation.claims, classes)
+    if tied is classes:
+        return apart
+    tied = make_rectangular(propagation.space, arrays, tied)
+    return replace(apart, classes=tied, groups=_groups(propagation, tied), apart=apart)
 
 
 def _has_unlabelled_layers(p: Propagation) -> bool:

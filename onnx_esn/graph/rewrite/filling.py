@@ -16,10 +16,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from onnx_esn.graph.channels.carrying import Removed
 from onnx_esn.graph.stored import constant_value, is_heavy, stand_in
 from onnx_esn.outside import is_outside, put_values, tensor_values
 
-Removed = dict[int, tuple[int, ...]]  # axis → removed indices, ascending
 Maker = Callable[[], onnx.TensorProto]
 
 

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from onnx_esn.graph.channels.carrying import Removed
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.labels import Labels, Mask, line
 from onnx_esn.graph.evaluate import attributes
 from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.inputs import Shape
 from onnx_esn.graph.movement import MOVES, Move, MovementError, compact, move
-from onnx_esn.graph.rewrite.slicing import Removed, removed_along
+from onnx_esn.graph.rewrite.slicing import removed_along
 
 
 class Proof:

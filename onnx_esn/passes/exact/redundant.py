@@ -77,8 +77,9 @@ class RemoveRedundant:
         widths = {"round_to": self.round_to, "min_width": self.min_width}
         for _ in range(_TRIES):
             analysis = analyse_again(start, locks) if locks else start
-            choice = choose_redundant(analysis, reading, walk.values, **widths)
-            removed = analysis.removed_labels(choice.removed)
+            single = analysis.apart or analysis  # fewer multiplications count, not copies
+            choice = choose_redundant(single, reading, walk.values, **widths)
+            removed = single.removed_labels(choice.removed)
             merged, folded = take_over(reading, walk.values, removed)
             try:
                 return self._rewritten(analysis, locks, choice, removed, merged, folded)
@@ -96,7 +97,7 @@ class RemoveRedundant:
         merged: tuple[MergedChannels, ...],
         folded: tuple[FoldedConstant, ...],
     ) -> PassResult:
-        counts = _counts(analysis, choice)
+        counts = _counts(analysis.apart or analysis, choice)
         if merged:
             model = merge_channels(analysis.source, merged)
             after = analyse(model, shapes=self.input_shapes, locks=locks)

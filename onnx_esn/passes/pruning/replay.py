@@ -56,6 +56,7 @@ def planned_removal(analysis: Analysis, plan: PruningPlan) -> Mask:
     Raises:
         PlanError: an entry does not fit the model, or what it names has to stay.
     """
+    analysis = analysis.apart or analysis  # it says itself which readers of a tensor it means
     sources = claimed_sources(analysis)
     named = [_named(analysis, entry, sources) for entry in plan.slices]
     removed = _closed(analysis, analysis.coupled, plan, named)

@@ -13,6 +13,7 @@ from onnx_esn.errors import PlanError
 from onnx_esn.graph.bodies import close_bodies
 from onnx_esn.graph.channels.groups import Analysis
 from onnx_esn.graph.channels.labels import Mask
+from onnx_esn.graph.channels.shared_weights import split_weights
 from onnx_esn.graph.rewrite.bias import BiasDelta, add_to_biases
 from onnx_esn.graph.rewrite.kept import record_kept
 from onnx_esn.graph.rewrite.rewriting import Rewritten
@@ -50,6 +51,7 @@ def pruning_result(
     plan = PruningPlan(slices, _group_entries(analysis, removed), tuple(folded))
     skipped = [Skipped(g.name, g.reason) for g in analysis.groups if g.reason]
     skipped += [Skipped(b.node, b.reason) for b in analysis.propagation.barriers]
+    skipped += [_split(*split) for split in _split_weights(analysis, removed)]
     skipped += notes
     layers = filters_of(analysis).values()
     lost = [int(removed[labels].sum()) for labels in layers]
@@ -66,6 +68,21 @@ def pruning_result(
         "macs_after": counter(removed),
     }
     return PassResult(model, bool(removed.any()), tuple(skipped), plan, details)
+
+
+def _split_weights(analysis: Analysis, removed: Mask) -> list[tuple[list[str], int]]:
+    claims = analysis.propagation.claims
+    return split_weights(analysis.constants, claims, analysis.layers, removed)
+
+
+def _split(layers: list[str], copies: int) -> Skipped:
+    first, *others = layers
+    names = ", ".join(map(repr, others[:3])) + (", …" if len(others) > 3 else "")
+    return Skipped(
+        first,
+        f"shared its weight with {names}, but not all of them lose the same channels: it is "
+        f"stored {copies} times now",
+    )
 
 
 def joined(first: PassResult, second: PassResult) -> PassResult:
@@ -92,6 +109,8 @@ def joined(first: PassResult, second: PassResult) -> PassResult:
 def _group_entries(analysis: Analysis, removed: Mask) -> tuple[GroupEntry, ...]:
     gone = np.zeros(len(analysis.classes), np.bool_)
     gone[analysis.classes.of[removed]] = True
+    if analysis.apart is not None and (analysis.removed_labels(gone) != removed).any():
+        return _group_entries(analysis.apart, removed)
     return tuple(
         GroupEntry(
             g.name,

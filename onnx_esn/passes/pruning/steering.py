@@ -53,7 +53,7 @@ def locked_layers(analysis: Analysis, only: Sequence[str], exclude: Sequence[str
                 locks.append((labels[tied], why))
             locks.append((labels[~tied], reason))
         elif reason:
-            locks.append((labels, reason))
+            locks.append((np.flatnonzero(np.isin(of, of[labels])), reason))
     return locks
 
 
