@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -78,19 +78,21 @@ def decide(
         prune_scale=prune_scale if curves else 1.0,
     )
     gone = [c.curve.order[:n] for c, n in zip(curves, found.gone, strict=True)]
-    chosen = dict(zip(names, found.bits, strict=True))
+    chosen = {x: of for xs, of in zip(names, found.bits, strict=True) for x in xs}
     none = np.zeros(0, np.int64)
     return Decision(np.concatenate([none, *gone]).astype(np.int64), chosen, found.cost, found.loss)
 
 
 def _costs(
     losses: Losses, quantizer: Quantizer, most_bits: int, *, uniform: bool
-) -> tuple[list[LayerCost], list[str], float]:
-    """The layers to allocate, their names, and what all others cost."""
+) -> tuple[list[LayerCost], list[list[str]], float]:
+    """The weights to allocate, the names of the layers that read each, and what all others cost."""
     analysis = losses.analysis
     labelled = {x.name: x for x in analysis.layers}
     jobs = {x.name: job for job in losses.jobs for x in job.layers}
-    costs, names, fixed = [], [], 0.0
+    costs: list[LayerCost] = []
+    names: list[list[str]] = []
+    fixed, of_job = 0.0, dict[str, int]()
     for layer in losses.view.layers:
         if layer.macs_per_filter is None:
             continue
@@ -120,9 +122,25 @@ def _costs(
         if not uniform:
             loss[:, 1 : quantizer.least_bits] = np.where(loss[:, :1] > 0, np.inf, 0.0)
         loss[:, min(job.most_bits, most_bits) + 1 :] = np.inf
-        costs.append(LayerCost(unit, filters, inputs, loss))
-        names.append(layer.name)
+        cost = LayerCost(unit, filters, inputs, loss)
+        at = of_job.setdefault(job.name, len(costs))
+        if at < len(costs) and _alike(costs[at], cost):
+            both = costs[at].distortion + cost.distortion
+            costs[at] = replace(costs[at], unit=costs[at].unit + unit, distortion=both)
+            names[at].append(layer.name)
+        else:  # a weight that has to be split gets what the least of its layers may have
+            costs.append(cost)
+            names.append([layer.name])
     return costs, names, fixed
+
+
+def _alike(a: LayerCost, b: LayerCost) -> bool:
+    """Whether two layers of one weight lose the same channels."""
+    if a.inputs is None or b.inputs is None:
+        same = a.inputs is b.inputs
+    else:
+        same = np.array_equal(a.inputs, b.inputs)
+    return same and np.array_equal(a.filters, b.filters)
 
 
 def _one_group(classes: Integers | None, groups: int) -> Integers | None:

@@ -165,11 +165,11 @@ def with_bits(
 ) -> Losses:
     """The same, with what each filter loses at each number of bits, by these moments."""
     bits, weights = {}, losses.weights
-    for job in losses.jobs:
-        m = moments.get(job.name)
-        if m is not None and len(job.layers) == 1:
-            own, absent = weights.filters.get(job.name), weights.absent.get(job.name)
-            bits[job.name] = bit_losses(m, weights.layers[job.name], quantizer, own, absent)
+    for name in (layer.name for job in losses.jobs for layer in job.layers):
+        m = moments.get(name)
+        if m is not None:
+            own, absent = weights.filters.get(name), weights.absent.get(name)
+            bits[name] = bit_losses(m, weights.layers[name], quantizer, own, absent)
     missed = {name: loss[:, 0] for name, loss in bits.items() if name in weights.absent}
     return replace(losses, bits=bits, droppable=droppable(losses.analysis, missed))
 

@@ -50,7 +50,8 @@ class Round:
     Attributes:
         bits: by layer name, bits (M,) of its filters.
         refit: makes the weights to be rounded.
-        quantizer, factors, sweeps: see `compensated_codes`.
+        quantizer, factors, sweeps: see `compensated_codes`. A layer without bits keeps its
+            weights: only its bias is chosen.
         halves, step: what was chosen, by layer name: 2·W_int (M, K), and Δ (M,).
     """
 
@@ -71,6 +72,8 @@ class Round:
     def __call__(self, statistics: LayerStatistics) -> Floats:
         """Weights (G, m, d) on the grid."""
         name = statistics.layer.name
+        if name not in self.bits:
+            return statistics.W
         G, m, d = statistics.W.shape
         bits = self.bits[name].reshape(G, m)
         ridge = self.refit.ridge(statistics)

@@ -7,7 +7,7 @@ the float model has, given the inputs that the quantized layers before it send
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from onnx_esn.passes.layerwise.walk import walk
 from onnx_esn.passes.quantizing.quantizable import Job, find_jobs
 from onnx_esn.passes.quantizing.replay import replay
 from onnx_esn.passes.quantizing.settling import settled
+from onnx_esn.passes.quantizing.shared_codes import shared_codes
 from onnx_esn.plans import LayerQuantization, QuantizationPlan
 
 
@@ -61,19 +62,26 @@ class Compensate:
         view = self._view(model)
         jobs, skipped = find_jobs(model, view)
         entries = {entry.layer: entry for entry in self.plan.layers}
-        solver = Round(
-            {name: np.asarray(entry.bits) for name, entry in entries.items()},
-            Refit(),
-            QUANTIZERS[self.plan.quantizer],
-        )
-        chosen, notes = _compensable(jobs, entries)
+        chosen, shared = _compensable(jobs, entries)
+        asked = {*chosen, *(job.name for job in shared)}
+        bits_of = {name: np.asarray(entries[name].bits) for name in asked}
+        solver = Round(bits_of, Refit(), QUANTIZERS[self.plan.quantizer])
+        several, notes = self._shared(model, shared, entries, solver)
+        entries |= several
+        for name in several:
+            bits_of.pop(name, None)
         reference = self.reference or model
         # Layers that are not followed have their plain codes while the others are solved.
-        start, _, _ = replay(model, jobs, skipped, self._without(chosen))
+        start, _, _ = replay(model, jobs, skipped, self._with(entries, without=chosen))
+        names = [*chosen, *(x for x in several if self.taken is None or x in self.taken)]
         solutions, missed = walk(
-            start, reference, self.images, solver, list(chosen), self.options, self.taken
+            start, reference, self.images, solver, names, self.options, self.taken
         )
         for name, solution in solutions.items():
+            if name in several:
+                bias = tuple(float(s) for s in solution.shift)
+                entries[name] = replace(entries[name], bias=bias)
+                continue
             codes, step = solver.codes(name), solver.step[name]
             new = settled(
                 chosen[name], entries[name], solver.quantizer, codes, step, solution.shift
@@ -82,11 +90,12 @@ class Compensate:
                 entries[name] = new
             else:
                 notes.append(Skipped(name, "its type cannot hold compensated codes apart"))
-        plan = replace(self.plan, layers=tuple(entries[x.layer] for x in self.plan.layers))
+        plan = self._with(entries)
         result, modified, bits = replay(model, jobs, skipped, plan)
+        missed = [s for s in missed if s.node not in several]
         notes += [Skipped(s.node, f"rounded to nearest: {s.reason}") for s in missed]
         details: dict[str, Any] = {
-            "compensated_layers": len(solutions),
+            "compensated_layers": len({*solutions, *several}),
             "damped_layers": [name for name, solution in solutions.items() if solution.damped],
             "bits": bits,
         }
@@ -101,24 +110,40 @@ class Compensate:
         feeds = next(images.take(1).batches(1)).feeds
         return measured_view(model, {name: value.shape for name, value in feeds.items()})
 
-    def _without(self, names: dict[str, Job]) -> QuantizationPlan:
-        kept = tuple(entry for entry in self.plan.layers if entry.layer not in names)
-        return replace(self.plan, layers=kept)
+    def _shared(
+        self,
+        model: onnx.ModelProto,
+        jobs: list[Job],
+        entries: Mapping[str, LayerQuantization],
+        solver: Round,
+    ) -> tuple[dict[str, LayerQuantization], list[Skipped]]:
+        """Codes of weights that several layers share."""
+        if not jobs:
+            return {}, []
+        seen = self.images if self.taken is not None else self.options.views_of(self.images)
+        return shared_codes(model, jobs, entries, seen, solver, self.options)
+
+    def _with(
+        self, entries: Mapping[str, LayerQuantization], without: Collection[str] = ()
+    ) -> QuantizationPlan:
+        """The plan with these entries."""
+        names = [entry.layer for entry in self.plan.layers if entry.layer not in without]
+        return replace(self.plan, layers=tuple(entries[name] for name in names))
 
 
 def _compensable(
     jobs: list[Job], entries: dict[str, LayerQuantization]
-) -> tuple[dict[str, Job], list[Skipped]]:
-    """Jobs by layer name; without what lies on its grid already, and weights of several layers."""
+) -> tuple[dict[str, Job], list[Job]]:
+    """Jobs by layer name, and those of several layers; without what lies on its grid already."""
     found: dict[str, Job] = {}
-    notes: list[Skipped] = []
+    shared: list[Job] = []
     for job in jobs:
         entry = entries.get(job.name)
         if entry is None or entry.codes is not None:
             continue
-        if len(job.layers) > 1:
-            reason = "rounded to nearest: its weight is shared by several layers"
-            notes.append(Skipped(job.name, reason))
-        elif job.weight.step is None or (job.weight.filter_bits > entry.bits).any():
-            found[job.name] = job
-    return found, notes
+        if job.weight.step is None or (job.weight.filter_bits > entry.bits).any():
+            if len(job.layers) > 1:
+                shared.append(job)
+            else:
+                found[job.name] = job
+    return found, shared

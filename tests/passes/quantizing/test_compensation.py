@@ -13,6 +13,7 @@ from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.base import PassResult
 from onnx_esn.passes.inspecting.inspection import inspect
 from onnx_esn.passes.layerwise.statistics import WalkOptions
+from onnx_esn.passes.quantizing.compensated import CompensatedQuantization
 from onnx_esn.passes.quantizing.compensation import Compensate
 from onnx_esn.passes.quantizing.quantization import Quantize
 from onnx_esn.plans import LayerQuantization, QuantizationPlan, load_plan
@@ -197,20 +198,54 @@ def test_one_very_weak_filter_does_not_cost_its_layer_the_codes() -> None:
     assert max(layer.filter_bits) <= 6
 
 
-def test_shared_weights_are_rounded_to_nearest_with_a_note() -> None:
+def test_shared_weights_are_compensated_once_for_all_uses() -> None:
     model = standard_form(MODELS["siamese"].build())
-    plain, result = compensate(model, some_images(model), bits=3)
-    shared = {s.node for s in result.skipped if "shared by several" in s.reason}
-    assert shared
-    by_name = {entry.layer: entry for entry in plan_of(plain).layers}
+    _, result = compensate(model, some_images(model), bits=3)
+    shared: dict[str, list[LayerQuantization]] = {}
     for entry in plan_of(result).layers:
-        weight = layer_of(model, entry.layer).weight
-        users = [n.name for n in model.graph.node if weight in n.input]
-        if len(users) > 1:
-            assert entry == by_name[entry.layer]
-            np.testing.assert_array_equal(stored(result.model, weight), stored(plain.model, weight))
-        else:
-            assert entry.codes is not None
+        assert entry.codes is not None
+        shared.setdefault(layer_of(model, entry.layer).weight, []).append(entry)
+    assert max(map(len, shared.values())) == 2
+    for entries in shared.values():
+        assert len({(e.bits, e.step, e.codes) for e in entries}) == 1
+    assert result.details["compensated_layers"] == len(plan_of(result).layers)
+    replayed = Quantize(plan=plan_of(result))(model)
+    assert replayed.model.SerializeToString() == result.model.SerializeToString()
+
+
+def with_a_head_on_three_levels(seed: int) -> onnx.ModelProto:
+    """One head, as a detector has it, on feature maps of three sizes."""
+    net = Net(3, 8, 8, seed=seed)
+    first = net.weight(8, 8, 3, 3, fan_in=72, name="head.0")
+    second = net.weight(5, 8, 1, 1, fan_in=8, name="head.1")
+    x, level, outs = "x", 3, []
+    for i in range(3):
+        x = net.relu(net.conv(x, level, 8, name=f"level.{i}", strides=[1 + (i > 0)] * 2))
+        level = 8
+        y = net.relu(net.op("Conv", x, first, name=f"first.{i}", pads=[1, 1, 1, 1]))
+        outs.append(net.op("Conv", y, second, name=f"second.{i}", kernel_shape=[1, 1]))
+    return standard_form(net.model(*outs))
+
+
+@pytest.mark.parametrize("options", [{"bits": 3}, {"target_cost": "9%"}], ids=["bits", "budget"])
+def test_a_shared_head_comes_closer_than_with_nearest_rounding(options: dict[str, Any]) -> None:
+    gained = []
+    for seed in range(2):
+        model = with_a_head_on_three_levels(seed)
+        plain, better = compensate(model, images_for(model), **options)
+        x = {"x": smooth(64, seed=99)}
+        wanted, rough, fine = (run(m, x) for m in (model, plain.model, better.model))
+        for want, a, b in zip(wanted, rough, fine, strict=True):
+            gained.append(float(((b - want) ** 2).mean() / ((a - want) ** 2).mean()))
+    assert np.exp(np.log(gained).mean()) < 0.5
+    assert max(gained) < 1.0
+
+
+def test_a_budget_is_met_with_a_shared_head() -> None:
+    model = with_a_head_on_three_levels(0)
+    result = CompensatedQuantization(images_for(model), target_cost="9%", effort="fast")(model)
+    target = result.details["target"]
+    assert 0.97 * target <= result.details["cost_after"] <= target
 
 
 def test_weights_that_lie_on_a_grid_stay_untouched() -> None:
