@@ -30,15 +30,28 @@ _RANDOM = {
 class StageGraph:
     """A model in stages.
 
+    Args:
+        model: the model.
+        points: what is measured.
+        feeds: names of the model's inputs.
+        together: sets of `Point.node` whose points are measured in one stage, the latest of them.
+
     Attributes:
         levels: number of stages; the last one measures the last points.
         feeds: names of the model's inputs.
 
     Raises:
-        OperationError: a point's tensor is constant, or its boundary is not a node of the model.
+        OperationError: a point's tensor is constant, its boundary is not a node of the model, or
+            nodes that shall come together wait for each other.
     """
 
-    def __init__(self, model: onnx.ModelProto, points: Sequence[Point], feeds: Iterable[str]):
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        points: Sequence[Point],
+        feeds: Iterable[str],
+        together: Sequence[Sequence[str]] = (),
+    ):
         self._model = model
         self.feeds = frozenset(feeds)
         self._stored = {t.name: t for t in model.graph.initializer}
@@ -50,19 +63,18 @@ class StageGraph:
             if point.node not in self._made:
                 raise OperationError(f"'{point.name}': the model has no node that makes it")
         # Level by tensor that depends on the data, and by node that does.
-        self._tensor = dict.fromkeys(self.feeds, 0)
+        self._tensor: dict[str, int] = {}
         self._node: dict[int, int] = {}
-        for i, node in enumerate(nodes):
-            below = [self._tensor[name] for name in _reads(node) if name in self._tensor]
-            if not below and node.op_type not in _RANDOM:
-                continue
-            level = max(below, default=0) + (not boundaries.isdisjoint(node.output))
-            self._node[i] = level
-            self._tensor.update((name, level) for name in node.output if name)
+        self._floor: dict[str, int] = {}  # of boundaries that wait for others
+        self._find_levels(boundaries)
+        while self._raise_floors(together):
+            if max(self._floor.values()) > len(boundaries):
+                raise OperationError("layers that are solved together wait for each other")
+            self._find_levels(boundaries)
         for point in points:
             if point.tensor not in self._tensor:
                 raise OperationError(f"'{point.name}' does not depend on the model's inputs")
-        self.levels = 1 + max((self._tensor[p.tensor] for p in points), default=-1)
+        self.levels = 1 + max(map(self.stage_of, points), default=-1)
         self._cuts: dict[int, list[str]] = {}
         # By tensor that the data does not reach: the last level that reads it, straight or not.
         self._last_use: dict[str, float] = {}
@@ -70,11 +82,11 @@ class StageGraph:
             at = self._node.get(i, math.inf)
             for name in _reads(node):
                 self._last_use[name] = max(at, self._last_use.get(name, 0))
-        self._last_read = self._find_last_reads({p.tensor for p in points})
+        self._last_read = self._find_last_reads(points)
 
-    def level(self, tensor: str) -> int:
-        """The stage that makes a tensor."""
-        return self._tensor[tensor]
+    def stage_of(self, point: Point) -> int:
+        """The stage in which a point is measured: that which makes its tensor, or a later one."""
+        return max(self._tensor[point.tensor], self._floor.get(point.node, 0) - 1)
 
     def cut(self, level: int) -> list[str]:
         """Tensors made before stage `level` that it or a later stage reads; cut 0 is the inputs."""
@@ -133,9 +145,32 @@ class StageGraph:
         part.functions.extend(model.functions)
         return part
 
-    def _find_last_reads(self, measured: set[str]) -> dict[str, int]:
+    def _find_levels(self, boundaries: set[str]) -> None:
+        self._tensor = dict.fromkeys(self.feeds, 0)
+        for i, node in enumerate(self._model.graph.node):
+            below = [self._tensor[name] for name in _reads(node) if name in self._tensor]
+            if not below and node.op_type not in _RANDOM:
+                continue
+            level = max(below, default=0) + (not boundaries.isdisjoint(node.output))
+            level = max([level, *(self._floor.get(name, 0) for name in node.output)])
+            self._node[i] = level
+            self._tensor.update((name, level) for name in node.output if name)
+
+    def _raise_floors(self, together: Sequence[Sequence[str]]) -> bool:
+        """Let nodes wait for those they come together with; whether any has to."""
+        raised = False
+        for names in together:
+            level = max(self._tensor.get(name, 0) for name in names)
+            for name in names:
+                if self._tensor.get(name, level) < level:
+                    self._floor[name] = level
+                    raised = True
+        return raised
+
+    def _find_last_reads(self, points: Sequence[Point]) -> dict[str, int]:
         """By tensor that the data reaches: the last level at which a node that matters reads it."""
         last: dict[str, int] = {}
+        measured = {point.tensor for point in points}
         needed = set(measured)
         for i in reversed(range(len(self._model.graph.node))):
             node = self._model.graph.node[i]
@@ -145,8 +180,9 @@ class StageGraph:
                 if name in self._tensor:
                     needed.add(name)
                     last[name] = max(last.get(name, 0), self._node[i])
-        for name in measured & self.feeds:
-            last.setdefault(name, 0)
+        for point in points:
+            if self.stage_of(point) > self._tensor[point.tensor] or point.tensor in self.feeds:
+                last[point.tensor] = max(last.get(point.tensor, 0), self.stage_of(point))
         return last
 
 

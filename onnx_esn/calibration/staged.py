@@ -114,6 +114,7 @@ def run_in_stages(
     visit: Callable[[Point, npt.NDArray[Any], Span], None],
     finish: Callable[[Point], Values],
     *,
+    together: Sequence[Sequence[str]] = (),
     batch_size: int = 64,
     memory_limit: int = MEMORY_LIMIT,
     disk_reserve: int | None = DISK_RESERVE,
@@ -129,6 +130,7 @@ def run_in_stages(
         visit: called with each point, its tensor, and which samples that holds.
         finish: called for each point once all batches were visited; returns new values for
             initializers that only nodes from `Point.node` on read.
+        together: sets of `Point.node` whose points are shown and finished in one stage.
         batch_size: most samples in one run (fewer where they are large).
         memory_limit: bytes of tensors kept in memory between stages.
         disk_reserve: bytes left free on the disk of the temporary folder; None never writes.
@@ -139,12 +141,12 @@ def run_in_stages(
         VerificationError: a new value is not finite; names the layer.
         OperationError: a point cannot be measured in stages, or the model does not run.
     """
-    graph = StageGraph(model, points, [spec.name for spec in dataset.inputs])
+    graph = StageGraph(model, points, [spec.name for spec in dataset.inputs], together)
     values: dict[str, npt.NDArray[Any]] = {}
     with TensorStore(memory_limit, disk_reserve) as store:
         batches = KeptBatches(dataset, batch_size, graph, store)
         for level in range(graph.levels):
-            here = [point for point in points if graph.level(point.tensor) == level]
+            here = [point for point in points if graph.stage_of(point) == level]
             _run_stage(graph, batches, level, here, values, threads, visit)
             for point in here:
                 for name, value in finish(point).items():

@@ -20,6 +20,7 @@ from onnx_esn.formats.weight_writing import WeightWriter
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.number_formats import round_to
+from onnx_esn.graph.parallel_nodes import parallel
 from onnx_esn.passes.base import PassResult, Skipped, copied
 from onnx_esn.passes.layers.costs import view_layers
 from onnx_esn.passes.layers.patterns import left_out
@@ -29,12 +30,15 @@ from onnx_esn.passes.layerwise.walk import walk
 from onnx_esn.passes.quantizing.quantizable import find_jobs
 from onnx_esn.passes.quantizing.shifting import shift_outputs
 
+_TURNS = "the layers that share its weight follow one another"
+
 
 @dataclass(frozen=True)
 class Reconstruct:
     """Refit the layers of a compressed model to a reference.
 
-    Layers on a grid, with shared or computed weights, or that cannot be followed stay as they are.
+    Layers on a grid, with computed weights, or that cannot be followed stay as they are; so do the
+    uses of a weight that wait for each other.
     `details` of the result: `refitted_layers`.
 
     Attributes:
@@ -63,17 +67,33 @@ class Reconstruct:
         view = view_layers(result, Facts(sizes={}), constants)
         jobs, skipped = find_jobs(result, view)
         left = left_out(view.layers, self.only, self.exclude)
-        chosen = {
-            job.name: job
+        jobs = [
+            job
             for job in jobs
-            if len(job.layers) == 1 and job.weight.step is None and job.name not in left
-        }
+            if job.weight.step is None and not any(layer.name in left for layer in job.layers)
+        ]
+        at_once = parallel(result, [[layer.index for layer in job.layers] for job in jobs])
+        for job, ok in zip(jobs, at_once, strict=True):
+            if not ok:
+                skipped += [Skipped(layer.name, _TURNS) for layer in job.layers]
+        jobs = [job for job, ok in zip(jobs, at_once, strict=True) if ok]
+        chosen = {layer.name: job for job in jobs for layer in job.layers}
+        together = [[layer.name for layer in job.layers] for job in jobs if len(job.layers) > 1]
+        names = [layer.name for layer in view.layers if layer.name in chosen]
         solutions, missed = walk(
-            result, self.reference, self.images, self.solver, list(chosen), self.options
+            result,
+            self.reference,
+            self.images,
+            self.solver,
+            names,
+            self.options,
+            together=together,
         )
         writer = WeightWriter(result, constants)
         for name, solution in solutions.items():
             job = chosen[name]
+            if name != job.name:
+                continue
             values = round_to(solution.W.reshape(job.weight.W.shape), job.weight.type)
             writer.write(job.layers, job.weight, values)
         shifts = {name: solution.shift for name, solution in solutions.items()}

@@ -39,6 +39,7 @@ from onnx_esn.passes.layerwise.statistics import (
     WalkOptions,
 )
 from onnx_esn.passes.layerwise.targets import find_streams
+from onnx_esn.passes.layerwise.uses import pooled
 from onnx_esn.passes.layerwise.working_copy import Slot, with_own_weights
 from onnx_esn.shelf import Shelved
 
@@ -57,6 +58,7 @@ def walk(
     names: Sequence[str],
     options: WalkOptions | None = None,
     taken: Mapping[str, Taken] | None = None,
+    together: Sequence[Sequence[str]] = (),
 ) -> tuple[dict[str, Solution], list[Skipped]]:
     """Solve the layers of these names.
 
@@ -69,6 +71,9 @@ def walk(
         options: see there.
         taken: the reference's outputs on the same images (`observe`), where they are known. Without
             them, further views of the images are seen as `options` say.
+        together: layers of one weight, which get one solution, but each a shift of its own. The
+            solver is shown the first, with the moments of all, each about its own mean. They must
+            be `parallel`.
 
     Returns:
         Solutions by layer name, and the layers that could not be followed, with the reason.
@@ -79,7 +84,11 @@ def walk(
     """
     options = options or WalkOptions()
     seen = images if taken is not None else options.views_of(images)
-    return _Walk(model, reference, seen, solver, options).run(names, taken)
+    return _Walk(model, reference, seen, solver, options, together).run(names, taken)
+
+
+# What keeps one use of a weight from being followed keeps the others too.
+_LEFT = "not all layers that share its weight can be followed"
 
 
 class _Walk:
@@ -90,6 +99,7 @@ class _Walk:
         images: CalibrationSet,
         solver: Solver,
         options: WalkOptions,
+        together: Sequence[Sequence[str]],
     ) -> None:
         self.model, self.reference, self.images = model, reference, images
         self.solver, self.options = solver, options
@@ -100,6 +110,8 @@ class _Walk:
         self.streams: dict[str, list[Array]] = {}
         self.solutions: dict[str, Solution] = {}
         self.unlike: set[str] = set()
+        self.sharing = {name: tuple(group) for group in together for name in group}
+        self.arrived: set[str] = set()
 
     def run(
         self, names: Sequence[str], taken: Mapping[str, Taken] | None
@@ -117,6 +129,10 @@ class _Walk:
         for name in [name for name in self.layers if name not in self.taken]:
             self.skipped.append(Skipped(name, "its output does not follow the batch"))
             del self.layers[name]
+        for name in list(self.layers):
+            if any(other not in self.taken for other in self._group(name)):
+                self.skipped.append(Skipped(name, _LEFT))
+                del self.layers[name]
         if self.layers:
             self._follow()
         return self.solutions, self.skipped
@@ -170,6 +186,11 @@ class _Walk:
             self.images.for_inputs(input_specs(copy)),
             self._visit,
             self._finish,
+            together=[
+                [self.slots[name].node for name in group]
+                for group in dict.fromkeys(self.sharing.values())
+                if group[0] in self.layers
+            ],
             batch_size=self.options.batch_size,
             memory_limit=self.options.memory_limit,
             threads=self.options.threads,
@@ -222,35 +243,57 @@ class _Walk:
         name, is_stream = self.points[id(point)]
         if is_stream:
             return {}
-        if name in self.unlike:
-            self.skipped.append(Skipped(name, "the reference has it at other positions"))
-            del self.taken[name]
-            self.sums.pop(name, None)
-            self.streams.pop(name, None)
+        group = self._group(name)
+        self.arrived.add(name)
+        if not self.arrived.issuperset(group):
             return {}
-        layer, slot = self.layers[name].layer, self.slots[name]
+        if self.unlike.isdisjoint(group):
+            return self._solved(group)
+        for member in group:
+            reason = "the reference has it at other positions" if member in self.unlike else _LEFT
+            self.skipped.append(Skipped(member, reason))
+            del self.taken[member]
+            self.sums.pop(member, None)
+            self.streams.pop(member, None)
+        return {}
+
+    def _group(self, name: str) -> tuple[str, ...]:
+        """The layers that share a layer's weight, itself among them."""
+        return self.sharing.get(name, (name,))
+
+    def _solved(self, group: Sequence[str]) -> Mapping[str, Array]:
+        """One solution for layers of one weight, and where it goes."""
+        layer, slot = self.layers[group[0]].layer, self.slots[group[0]]
         G = layer.groups
         rows = layer.as_filters(slot.W).astype(np.float64)
         W = rows.reshape(G, layer.filters // G, -1)
-        outputs = next(iter(self.taken.pop(name).outputs.values()))
-        y = np.concatenate(outputs)[:, self.kept[name]]
-        variance = y.var(axis=0, dtype=np.float64).reshape(G, -1)
-        a, b = self.sums.pop(name)
         none = no_moments(*W.shape)
-        statistics = LayerStatistics(layer, W, (a or none, b or none), variance)
+        uses, variances = [], []
+        for name in group:
+            outputs = next(iter(self.taken.pop(name).outputs.values()))
+            y = np.concatenate(outputs)[:, self.kept[name]]
+            variances.append(y.var(axis=0, dtype=np.float64).reshape(G, -1))
+            a, b = self.sums.pop(name)
+            uses.append((a or none, b or none))
+            self.streams.pop(name, None)
+        halves, variance = (uses[0], variances[0]) if len(group) == 1 else pooled(uses, variances)
+        statistics = LayerStatistics(layer, W, halves, variance)
         new = self.solver(statistics)
-        moments = statistics.moments
-        shift = moments.y_mean - np.einsum("gmd,gd->gm", new, moments.x_mean)
-        shift = shift.reshape(-1) - slot.b
-        self.streams.pop(name, None)
-        if moments.singular:
+        singular = statistics.moments.singular
+        if singular:
             log.info(
                 "%s: the moments of its %d inputs are singular on %d positions; damped",
-                name, W.shape[2], moments.count,
+                layer.name, W.shape[2], statistics.moments.count,
             )  # fmt: skip
         solved = Shelved(new, outside=self.lean)
-        self.solutions[name] = Solution(solved, shift, moments.singular)
-        return slot.values(layer, new.reshape(rows.shape), shift)
+        values: dict[str, Array] = {}
+        for name, (a, b) in zip(group, uses, strict=True):
+            moments, slot = a.merge(b), self.slots[name]
+            shift = moments.y_mean - np.einsum("gmd,gd->gm", new, moments.x_mean)
+            shift = shift.reshape(-1) - slot.b
+            self.solutions[name] = Solution(solved, shift, singular)
+            values |= slot.values(self.layers[name].layer, new.reshape(rows.shape), shift)
+        return values
 
 
 def _grouped(y: Array, groups: int) -> Array:

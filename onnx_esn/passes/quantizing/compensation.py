@@ -17,6 +17,7 @@ import onnx
 from onnx_esn.calibration import CalibrationSet, input_specs
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.facts import Facts
+from onnx_esn.graph.parallel_nodes import parallel
 from onnx_esn.numerics.quantizers import QUANTIZERS
 from onnx_esn.passes.base import PassResult, Skipped
 from onnx_esn.passes.layers.costs import LayerView, measured_view, view_layers
@@ -66,7 +67,11 @@ class Compensate:
         asked = {*chosen, *(job.name for job in shared)}
         bits_of = {name: np.asarray(entries[name].bits) for name in asked}
         solver = Round(bits_of, Refit(), QUANTIZERS[self.plan.quantizer])
-        several, notes = self._shared(model, shared, entries, solver)
+        at_once = parallel(model, [[layer.index for layer in job.layers] for job in shared])
+        waiting = [job for job, ok in zip(shared, at_once, strict=True) if not ok]
+        several, notes = self._shared(model, waiting, entries, solver)
+        groups = [job for job, ok in zip(shared, at_once, strict=True) if ok]
+        chosen |= {layer.name: job for job in groups for layer in job.layers}
         entries |= several
         for name in several:
             bits_of.pop(name, None)
@@ -74,18 +79,18 @@ class Compensate:
         # Layers that are not followed have their plain codes while the others are solved.
         start, _, _ = replay(model, jobs, skipped, self._with(entries, without=chosen))
         names = [*chosen, *(x for x in several if self.taken is None or x in self.taken)]
+        together = [[layer.name for layer in job.layers] for job in groups]
         solutions, missed = walk(
-            start, reference, self.images, solver, names, self.options, self.taken
+            start, reference, self.images, solver, names, self.options, self.taken, together
         )
         for name, solution in solutions.items():
             if name in several:
                 bias = tuple(float(s) for s in solution.shift)
                 entries[name] = replace(entries[name], bias=bias)
                 continue
-            codes, step = solver.codes(name), solver.step[name]
-            new = settled(
-                chosen[name], entries[name], solver.quantizer, codes, step, solution.shift
-            )
+            job = chosen[name]
+            codes, step = solver.codes(job.name), solver.step[job.name]
+            new = settled(job, entries[name], solver.quantizer, codes, step, solution.shift)
             if new is not None:
                 entries[name] = new
             else:

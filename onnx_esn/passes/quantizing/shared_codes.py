@@ -1,19 +1,13 @@
-"""Compensated codes of weights that several layers share.
+"""Compensated codes of weights whose uses wait for each other: a recurrence that was laid open.
 
-One code has to do for all of them, and the first of them is needed before the inputs of the others
-are known. So these codes are chosen before all others, for the inputs that the layers have in the
-model as it is: with the second moments of all uses added up,
-
-    H = Σ_u n_u·H_u / Σ_u n_u,   each H_u about the mean of its own use,
-
-since what changes in the mean goes into the bias of each use.
+The first use needs its codes before the inputs of the others are known. So they are chosen before
+all others, for the inputs that the layers have in the model as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
 
 import numpy as np
 import onnx
@@ -25,6 +19,7 @@ from onnx_esn.passes.base import Skipped
 from onnx_esn.passes.layerwise.observation import observe
 from onnx_esn.passes.layerwise.solvers import Round
 from onnx_esn.passes.layerwise.statistics import LayerStatistics, WalkOptions
+from onnx_esn.passes.layerwise.uses import added
 from onnx_esn.passes.quantizing.quantizable import Job
 from onnx_esn.passes.quantizing.settling import settled
 from onnx_esn.plans import LayerQuantization
@@ -68,7 +63,7 @@ def shared_codes(
             continue
         first = job.layers[0]
         W = job.weight.W.reshape(first.groups, first.filters // first.groups, -1)
-        even, odd = (_added([use[half] for use in uses], W) for half in (0, 1))
+        even, odd = (added([_with_outputs(use[half], W) for use in uses]) for half in (0, 1))
         variance = quadratic(W, even.merge(odd).H)
         solver(LayerStatistics(first, W, (even, odd), variance))
         codes, step = solver.codes(job.name), solver.step[job.name]
@@ -82,12 +77,8 @@ def shared_codes(
     return found, notes
 
 
-def _added(uses: Sequence[CrossMoments], W: Floats) -> CrossMoments:
-    """The moments of all uses, each about its own mean, and with the outputs of weights W."""
-
-    def centred(use: CrossMoments) -> CrossMoments:
-        xx = use.xx.astype(np.float64)
-        means = np.zeros_like(use.x_mean), np.zeros(W.shape[:2])
-        return CrossMoments(use.count, *means, xx, W @ xx, quadratic(W, xx))
-
-    return reduce(CrossMoments.merge, map(centred, uses))
+def _with_outputs(use: CrossMoments, W: Floats) -> CrossMoments:
+    """The moments of inputs, and with the outputs of weights W."""
+    xx = use.xx.astype(np.float64)
+    y_mean = np.einsum("gmd,gd->gm", W, use.x_mean)
+    return CrossMoments(use.count, use.x_mean, y_mean, xx, W @ xx, quadratic(W, xx))

@@ -22,6 +22,7 @@ from tests.passes.layerwise.samples import (
     some_images,
     spoilt,
     stored,
+    with_a_head_on_three_levels,
     with_values,
 )
 
@@ -108,6 +109,42 @@ def test_a_sliced_model_comes_closer_to_the_float_one(norm: bool, ratio: float) 
         ]
     assert max(gained) < 1.0
     assert np.exp(np.log(gained).mean()) < 0.7
+
+
+def test_a_shared_head_is_refitted_once_for_all_levels() -> None:
+    gained = []
+    for seed in range(2):
+        model = with_a_head_on_three_levels(seed)
+        pruned = Prune(ratio=0.4)(model).model
+        result = Reconstruct(images_for(model, 96), model)(pruned)
+        x = {"x": smooth(64, seed=99)}
+        wanted, before, after = (run(m, x) for m in (model, pruned, result.model))
+        for want, a, b in zip(wanted, before, after, strict=True):
+            gained.append(float(((b - want) ** 2).mean() / ((a - want) ** 2).mean()))
+        assert result.details["refitted_layers"] == 9
+        for name in ("head.0", "head.1"):
+            readers = [n for n in result.model.graph.node if name in n.input]
+            assert len(readers) == 3
+            assert not np.array_equal(stored(result.model, name), stored(pruned, name))
+    assert max(gained) < 1.0
+    assert np.exp(np.log(gained).mean()) < 0.7
+
+
+def test_a_recurrence_stays_and_what_lies_between_its_turns_is_refitted() -> None:
+    net = Net(3, 8, 8)
+    w = net.weight(8, 8, 3, 3, fan_in=72, name="turn")
+    y = net.relu(net.conv("x", 3, 8, name="in"))
+    for i in range(2):
+        y = net.relu(net.op("Conv", y, w, pads=[1, 1, 1, 1], name=f"turn.{i}"))
+        y = net.relu(net.conv(y, 8, 8, name=f"between.{i}"))
+    model = standard_form(net.model(net.head(y, 8, 5)))
+    pruned = Prune(ratio=0.25)(model).model
+    result = Reconstruct(images_for(model), model)(pruned)
+    assert result.details["refitted_layers"] == 4
+    assert {s.node for s in result.skipped} == {"turn.0", "turn.1"}
+    assert all("follow one another" in s.reason for s in result.skipped)
+    np.testing.assert_array_equal(stored(result.model, "turn"), stored(pruned, "turn"))
+    assert gap(model, result.model) < gap(model, pruned)
 
 
 def test_a_model_that_was_pruned_twice_is_paired_by_what_is_recorded() -> None:

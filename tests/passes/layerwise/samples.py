@@ -12,8 +12,10 @@ from onnx import numpy_helper
 
 from onnx_esn.calibration import CalibrationSet, input_specs, open_set
 from onnx_esn.graph.layers import Layer
+from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.layerwise.following import find_plain_layers
 from onnx_esn.passes.layerwise.statistics import LayerStatistics
+from tests.net import Net
 from tests.oracles.equivalence import sizes_of
 
 Array = npt.NDArray[Any]
@@ -40,6 +42,20 @@ def smooth(count: int, channels: int = 3, size: int = 8, seed: int = 0) -> Array
         x = x[..., :-1] + x[..., 1:]
         x = (x + 0.5 * x[:, ::-1]) / 3
     return x[:, :, :size, :size].astype(np.float32)
+
+
+def with_a_head_on_three_levels(seed: int) -> onnx.ModelProto:
+    """One head, as a detector has it, on feature maps of three sizes."""
+    net = Net(3, 8, 8, seed=seed)
+    first = net.weight(8, 8, 3, 3, fan_in=72, name="head.0")
+    second = net.weight(5, 8, 1, 1, fan_in=8, name="head.1")
+    x, level, outs = "x", 3, []
+    for i in range(3):
+        x = net.relu(net.conv(x, level, 8, name=f"level.{i}", strides=[1 + (i > 0)] * 2))
+        level = 8
+        y = net.relu(net.op("Conv", x, first, name=f"first.{i}", pads=[1, 1, 1, 1]))
+        outs.append(net.op("Conv", y, second, name=f"second.{i}", kernel_shape=[1, 1]))
+    return standard_form(net.model(*outs))
 
 
 def layer_of(model: onnx.ModelProto, name: str) -> Layer:

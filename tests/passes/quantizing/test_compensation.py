@@ -20,7 +20,14 @@ from onnx_esn.plans import LayerQuantization, QuantizationPlan, load_plan
 from tests.models import MODELS
 from tests.net import Net, feeds_for
 from tests.oracles.equivalence import relative_difference, run, sizes_of
-from tests.passes.layerwise.samples import layer_of, smooth, some_images, stored, with_values
+from tests.passes.layerwise.samples import (
+    layer_of,
+    smooth,
+    some_images,
+    stored,
+    with_a_head_on_three_levels,
+    with_values,
+)
 
 Array = npt.NDArray[Any]
 QUANTIZERS = pytest.mark.parametrize("quantizer", ["mid-rise", "mid-tread"])
@@ -213,32 +220,34 @@ def test_shared_weights_are_compensated_once_for_all_uses() -> None:
     assert replayed.model.SerializeToString() == result.model.SerializeToString()
 
 
-def with_a_head_on_three_levels(seed: int) -> onnx.ModelProto:
-    """One head, as a detector has it, on feature maps of three sizes."""
-    net = Net(3, 8, 8, seed=seed)
-    first = net.weight(8, 8, 3, 3, fan_in=72, name="head.0")
-    second = net.weight(5, 8, 1, 1, fan_in=8, name="head.1")
-    x, level, outs = "x", 3, []
-    for i in range(3):
-        x = net.relu(net.conv(x, level, 8, name=f"level.{i}", strides=[1 + (i > 0)] * 2))
-        level = 8
-        y = net.relu(net.op("Conv", x, first, name=f"first.{i}", pads=[1, 1, 1, 1]))
-        outs.append(net.op("Conv", y, second, name=f"second.{i}", kernel_shape=[1, 1]))
-    return standard_form(net.model(*outs))
-
-
 @pytest.mark.parametrize("options", [{"bits": 3}, {"target_cost": "9%"}], ids=["bits", "budget"])
 def test_a_shared_head_comes_closer_than_with_nearest_rounding(options: dict[str, Any]) -> None:
     gained = []
     for seed in range(2):
         model = with_a_head_on_three_levels(seed)
-        plain, better = compensate(model, images_for(model), **options)
+        plain, better = compensate(model, images_for(model, 96), **options)
         x = {"x": smooth(64, seed=99)}
         wanted, rough, fine = (run(m, x) for m in (model, plain.model, better.model))
         for want, a, b in zip(wanted, rough, fine, strict=True):
             gained.append(float(((b - want) ** 2).mean() / ((a - want) ** 2).mean()))
     assert np.exp(np.log(gained).mean()) < 0.5
     assert max(gained) < 1.0
+
+
+def test_a_recurrence_comes_closer_than_with_nearest_rounding() -> None:
+    net = Net(3, 8, 8)
+    w = net.weight(8, 8, 3, 3, fan_in=72, name="turn")
+    y = net.relu(net.conv("x", 3, 8, name="in"))
+    for i in range(3):
+        y = net.relu(net.op("Conv", y, w, pads=[1, 1, 1, 1], name=f"turn.{i}"))
+    model = standard_form(net.model(net.head(y, 8, 5)))
+    plain, better = compensate(model, images_for(model), bits=3)
+    entries = {entry.layer: entry for entry in plan_of(better).layers}
+    assert len({entries[f"turn.{i}"].codes for i in range(3)}) == 1
+    assert entries["turn.0"].codes is not None
+    assert len({entries[f"turn.{i}"].bias for i in range(3)}) == 3
+    assert better.details["compensated_layers"] == 5
+    assert divergence(model, better.model) < 0.6 * divergence(model, plain.model)
 
 
 def test_a_budget_is_met_with_a_shared_head() -> None:
