@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 
 from onnx_esn.calibration import Session, TensorSpec
+from onnx_esn.calibration.tensor_spec import check_fixed_batches
 from onnx_esn.errors import OptionError, first_few
 
 from .turns import Runnable
@@ -70,10 +71,12 @@ def common_batch(sessions: Sequence[Session | Runnable], names: Sequence[str]) -
     """The batch size that some models insist on, or None.
 
     Raises:
-        OptionError: they insist on different ones.
+        ImageSetError: inputs of one insist on different ones.
+        OptionError: models do.
     """
     fixed: dict[int, str] = {}
     for session, name in zip(sessions, names, strict=True):
+        check_fixed_batches(session.inputs)
         for spec in session.inputs:
             if spec.fixed_batch is not None:
                 fixed.setdefault(spec.fixed_batch, name)

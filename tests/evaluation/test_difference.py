@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_esn
-from onnx_esn.errors import ModelError, OptionError
+from onnx_esn.errors import ImageSetError, ModelError, OptionError
 from onnx_esn.evaluation.difference import compare
 from onnx_esn.plans import PruningPlan
 from tests.evaluation.nets import (
@@ -460,3 +460,15 @@ def test_the_models_given_stay_as_they_are():
     compare(a, b, np.ones((2, 3, 6, 6), np.float32))
     assert (a.SerializeToString(), b.SerializeToString()) == before
     assert stored(a, "a.weight").name == "a.weight"
+
+
+def test_inputs_of_one_model_that_want_other_batches():
+    net = Net(3, 6, 6, batch=2)
+    net.input("z", 3, 3, 6, 6)
+    model = net.model(net.relu("x"), net.relu("z"))
+    model.graph.input[1].type.tensor_type.shape.dim[0].dim_value = 3
+    images = {name: np.zeros((6, 3, 6, 6), np.float32) for name in ("x", "z")}
+    with pytest.raises(
+        ImageSetError, match="fixed batch sizes: 'x' 2, 'z' 3"
+    ):
+        compare(model, copy(model), images)

@@ -44,11 +44,22 @@ def batchnorm_after(
     None also where it normalises another axis than the filters', is in training mode, or has
     parameters that are not constant or not usable (a variance below 0, a NaN).
     """
-    found = readers.get(layer.output, ())
+    return batchnorm_of(model, readers, constants, layer.output, layer)
+
+
+def batchnorm_of(
+    model: onnx.ModelProto,
+    readers: Mapping[str, Sequence[int]],
+    constants: Constants,
+    tensor: str,
+    layer: Layer,
+) -> BatchNorm | None:
+    """Return that which alone reads a tensor that is laid out as the layer's output, or None."""
+    found = readers.get(tensor, ())
     if len(found) != 1 or found[0] < 0 or layer.channel_axis != 1:
         return None
     node = model.graph.node[found[0]]
-    if node.op_type != "BatchNormalization" or list(node.input).count(layer.output) != 1:
+    if node.op_type != "BatchNormalization" or list(node.input).count(tensor) != 1:
         return None
     attrs = attributes(node)
     if attrs.get("training_mode", 0) or any(name not in constants for name in node.input[1:5]):

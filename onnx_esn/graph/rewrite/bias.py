@@ -1,5 +1,6 @@
 """Add to the bias of a layer, giving it one where it has none.
 
+The Add of a constant behind a MatMul is its bias: no second one is put in between.
 A bias of 32-bit integers stays one, so the layer stays one for integer kernels.
 """
 
@@ -14,6 +15,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import helper
 
+from onnx_esn.graph.per_filter import per_filter
 from onnx_esn.graph.quantized import spread
 from onnx_esn.graph.rewrite.surgery import Edit, edit
 
@@ -68,6 +70,8 @@ def _add(session: Edit, node: gs.Node, delta: BiasDelta) -> None:
         return
     if node.op in ("MatMul", "Einsum") or (old is not None and not isinstance(old, gs.Constant)):
         # There is no bias, or it is computed: add behind.
+        if _add_to_add(session, node, delta):
+            return
         value = delta.laid().astype(dtype)
         session.insert_after(output, "Add", [session.constant(f"{output}_bias", value)])
         return
@@ -82,6 +86,30 @@ def _add(session: Edit, node: gs.Node, delta: BiasDelta) -> None:
     while len(node.inputs) < 3:
         node.inputs.append(bias)
     node.inputs[2] = bias
+
+
+def _add_to_add(session: Edit, node: gs.Node, delta: BiasDelta) -> bool:
+    """Add to the constant of the Add that alone reads the output; False where there is none."""
+    out = node.outputs[0]
+    reader = out.outputs[0] if len(out.outputs) == 1 else None
+    if reader is None or reader.op != "Add" or reader.domain not in (None, "", "ai.onnx"):
+        return False
+    if any(o is out for o in session.graph.outputs) or all(
+        n is not reader for n in session.graph.nodes
+    ):
+        return False
+    slot = 1 if reader.inputs[0] is out else 0
+    if not isinstance(reader.inputs[slot], gs.Constant):
+        return False
+    trailing = delta.rank - 1 - delta.axis
+    stored = reader.inputs[slot].values
+    value = per_filter(stored, len(delta.values), trailing)
+    if value is None:
+        return False
+    shape = np.broadcast_shapes(stored.shape, delta.laid().shape)
+    total = (value + delta.values).astype(stored.dtype).reshape(shape)
+    reader.inputs[slot] = session.constant(f"{out.name}_bias", total)
+    return True
 
 
 def _add_to_integers(session: Edit, node: gs.Node, delta: BiasDelta, scale: float) -> bool:

@@ -142,9 +142,11 @@ def not_counted(model: onnx.ModelProto, view: LayerView) -> list[Skipped]:
         if hidden:
             what = " and ".join(f"{count} {op}" for op, count in hidden.items())
             reason = f"the {what} inside this {node.op_type} are not counted"
+        elif index in seen:
+            continue
         elif node.op_type in _UNCOUNTED:
             reason = f"{node.op_type} is not counted"
-        elif node.op_type in OPERATORS and index not in seen:
+        elif node.op_type in OPERATORS:
             reason = _why_no_layer(node, view.constants)
         else:
             continue

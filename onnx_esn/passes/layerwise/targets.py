@@ -1,9 +1,13 @@
 """What a layer's outputs should be: the reference's, and where they join a residual stream, what
 brings the stream back to the reference's.
 
-Behind layer → (BatchNormalization) → Add(stream), the error that the stream already carries can be
-made good by the layer: with the reference's sum z and the compressed model's own stream s, the
-wanted output is y = (z − s − β′)/g, where g, β′ are gain and shift of the BatchNormalization.
+Gain g and shift β′ of what is behind a layer (BatchNormalization, the Add of a MatMul's bias, a
+scale) may differ between the two: pruning and refits put means there. What comes out there is to
+be the reference's, so the wanted output is y = (g_r·y_r + β′_r − β′)/g.
+
+Behind layer → (BatchNormalization, bias) → Add(stream), the error that the stream already carries
+can be made good by the layer: with the reference's sum z and the compressed model's own stream s,
+the wanted output is y = (z − s − β′)/g.
 
 Source: He et al. (2017), section 3.3, for residual branches.
 """
@@ -20,7 +24,7 @@ import onnx
 
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.layers import Layer
-from onnx_esn.graph.norms.batchnorm import batchnorm_after
+from onnx_esn.graph.norms.affine import Affine, affine_behind
 from onnx_esn.graph.readers import readers
 
 Floats = npt.NDArray[np.float64]
@@ -36,7 +40,7 @@ class Stream:
     Attributes:
         total: name of the sum.
         other: name of the other summand.
-        gain, shift: (M,) of the BatchNormalization in between; 1 and 0 where there is none.
+        gain, shift: (M,) of what is in between; 1 and 0 where there is nothing.
     """
 
     total: str
@@ -46,9 +50,48 @@ class Stream:
 
     def wanted(self, y: Array, z: Array, s: Array) -> Array:
         """The wanted outputs (n, M): y where the channel is silent, else what mends the stream."""
-        loud = np.abs(self.gain) > _SILENT * np.abs(self.gain).max(initial=0.0)
-        mended: Array = (z - s - self.shift) / np.where(loud, self.gain, 1.0)
-        return np.where(loud, mended, y)
+        heard = loud(self.gain)
+        mended: Array = (z - s - self.shift) / np.where(heard, self.gain, 1.0)
+        return np.where(heard, mended, y)
+
+
+@dataclass(frozen=True)
+class Change:
+    """From the outputs of the reference's layer to those that bring the same behind it.
+
+    Attributes:
+        gain, shift: (M,).
+    """
+
+    gain: Floats
+    shift: Floats
+
+    def of(self, y: Array) -> Array:
+        """The wanted outputs (n, M) for the reference's."""
+        return (y * self.gain + self.shift).astype(y.dtype)
+
+
+def find_change(mine: Affine, theirs: Affine, kept: npt.NDArray[np.integer]) -> Change | None:
+    """What makes up for another gain and shift behind the layer; None where they are alike.
+
+    Args:
+        mine, theirs: of the model and of the reference.
+        kept: which of the reference's filters the model has.
+    """
+    gain, shift = theirs.gain[kept], theirs.shift[kept]
+    if np.array_equal(gain, mine.gain) and np.array_equal(shift, mine.shift):
+        return None
+    heard = loud(mine.gain)
+    divisor = np.where(heard, mine.gain, 1.0)
+    return Change(
+        np.where(heard, gain / divisor, 1.0), np.where(heard, (shift - mine.shift) / divisor, 0.0)
+    )
+
+
+def loud(gain: Floats) -> npt.NDArray[np.bool_]:
+    """Which channels say something about what is behind them."""
+    heard: npt.NDArray[np.bool_] = np.abs(gain) > _SILENT * np.abs(gain).max(initial=0.0)
+    return heard
 
 
 def find_streams(
@@ -64,8 +107,9 @@ def find_streams(
     found: dict[str, Stream] = {}
     claimed: set[str] = set()
     for layer in sorted(layers, key=lambda x: (-depth[x.output], -x.index)):
-        norm = batchnorm_after(model, users, constants, layer)
-        output = layer.output if norm is None else nodes[users[layer.output][0]].output[0]
+        # A scale of a branch (LayerScale) is small: what it would have to mend is large and noisy.
+        behind = affine_behind(model, users, constants, layer, scales=False)
+        output = behind.output
         reader = _only(users, output)
         if reader is None or nodes[reader].op_type != "Add":
             continue
@@ -76,10 +120,7 @@ def find_streams(
         if depth.get(others[0], 0) >= depth[layer.output]:
             continue
         claimed.add(add.output[0])
-        gain, shift = np.ones(layer.filters), np.zeros(layer.filters)
-        if norm is not None:
-            gain, shift = norm.gain, norm.beta - norm.mean * norm.gain
-        found[layer.name] = Stream(add.output[0], others[0], gain, shift)
+        found[layer.name] = Stream(add.output[0], others[0], behind.gain, behind.shift)
     return found
 
 

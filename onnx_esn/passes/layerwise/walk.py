@@ -24,6 +24,8 @@ from onnx_esn.calibration.point_moments import Point
 from onnx_esn.calibration.staged import Span, run_in_stages
 from onnx_esn.errors import VerificationError
 from onnx_esn.graph.constants import Constants
+from onnx_esn.graph.norms.affine import affine_behind
+from onnx_esn.graph.readers import readers
 from onnx_esn.graph.rewrite.rotated import in_other_basis
 from onnx_esn.numerics.cross_moments import CrossMoments, cross_moments, no_moments
 from onnx_esn.outside import any_outside
@@ -38,7 +40,7 @@ from onnx_esn.passes.layerwise.statistics import (
     Solver,
     WalkOptions,
 )
-from onnx_esn.passes.layerwise.targets import find_streams
+from onnx_esn.passes.layerwise.targets import Change, find_change, find_streams
 from onnx_esn.passes.layerwise.uses import pooled
 from onnx_esn.passes.layerwise.working_copy import Slot, with_own_weights
 from onnx_esn.shelf import Shelved
@@ -87,6 +89,9 @@ def walk(
     return _Walk(model, reference, seen, solver, options, together).run(names, taken)
 
 
+# Of an output's standard deviation: smaller shifts are the rounding of sums, and not worth an Add.
+_ROUNDING = 1e-6
+
 # What keeps one use of a weight from being followed keeps the others too.
 _LEFT = "not all layers that share its weight can be followed"
 
@@ -119,6 +124,7 @@ class _Walk:
         self.reached = reached_tensors(self.model)
         self.layers, self.skipped = follow(self.model, set(names))
         self.kept = self._kept_filters()
+        self.changes = self._changes()
         if taken is None:
             kept = set(self.layers)
             seen = observe(self.reference, self.images, kept, self.options, inputs=False)
@@ -160,6 +166,20 @@ class _Walk:
                 del self.layers[name]
             else:
                 found[name] = kept
+        return found
+
+    def _changes(self) -> dict[str, Change]:
+        """By layer, what makes up for another gain and shift behind it."""
+        twins = {x.name: x for x in find_plain_layers(self.reference)}
+        users, constants = readers(self.reference), Constants(self.reference)
+        own = readers(self.model)
+        found = {}
+        for name, geometry in self.layers.items():
+            mine = affine_behind(self.model, own, self.constants, geometry.layer)
+            theirs = affine_behind(self.reference, users, constants, twins[name])
+            change = find_change(mine, theirs, self.kept[name])
+            if change is not None:
+                found[name] = change
         return found
 
     def _follow(self) -> None:
@@ -232,12 +252,18 @@ class _Walk:
     def _wanted(self, name: str, sample: int) -> Array:
         """Wanted outputs (n, M) of one sample."""
         outputs, kept = self.taken[name].outputs, self.kept[name]
-        y = next(iter(outputs.values()))[sample][:, kept]
+        y = self._theirs(name, sample)
         stream = self.streams.get(name, [])
         if sample >= len(stream) or stream[sample].shape != y.shape:
             return y
         target = self.targets[name]
         return target.wanted(y, outputs[target.total][sample][:, kept], stream[sample])
+
+    def _theirs(self, name: str, sample: int) -> Array:
+        """Outputs (n, M) that bring what the reference has behind the layer."""
+        y: Array = next(iter(self.taken[name].outputs.values()))[sample][:, self.kept[name]]
+        change = self.changes.get(name)
+        return y if change is None else change.of(y)
 
     def _finish(self, point: Point) -> Mapping[str, Array]:
         name, is_stream = self.points[id(point)]
@@ -270,8 +296,9 @@ class _Walk:
         none = no_moments(*W.shape)
         uses, variances = [], []
         for name in group:
-            outputs = next(iter(self.taken.pop(name).outputs.values()))
-            y = np.concatenate(outputs)[:, self.kept[name]]
+            taken = next(iter(self.taken[name].outputs.values()))
+            y = np.concatenate([self._theirs(name, i) for i in range(len(taken))])
+            del self.taken[name]
             variances.append(y.var(axis=0, dtype=np.float64).reshape(G, -1))
             a, b = self.sums.pop(name)
             uses.append((a or none, b or none))
@@ -286,11 +313,13 @@ class _Walk:
                 layer.name, W.shape[2], statistics.moments.count,
             )  # fmt: skip
         solved = Shelved(new, outside=self.lean)
+        spread = np.sqrt(variance).reshape(-1)
         values: dict[str, Array] = {}
         for name, (a, b) in zip(group, uses, strict=True):
             moments, slot = a.merge(b), self.slots[name]
             shift = moments.y_mean - np.einsum("gmd,gd->gm", new, moments.x_mean)
             shift = shift.reshape(-1) - slot.b
+            shift[np.abs(shift) <= _ROUNDING * spread] = 0.0
             self.solutions[name] = Solution(solved, shift, singular)
             values |= slot.values(self.layers[name].layer, new.reshape(rows.shape), shift)
         return values

@@ -1,7 +1,7 @@
 """Move the outputs of layers by a constant for each filter, without new nodes where possible.
 
 The running mean of a BatchNormalization behind takes it, μ′ = μ − shift, else the layer's bias. A
-MatMul without bias gets an Add.
+MatMul without an Add behind gets one.
 """
 
 from __future__ import annotations

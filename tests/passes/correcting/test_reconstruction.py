@@ -12,6 +12,7 @@ from onnx_esn.graph.standard_form import standard_form
 from onnx_esn.passes.correcting.reconstruction import Reconstruct
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.pruning.prune import Prune
+from onnx_esn.passes.quantizing.compensated import CompensatedQuantization
 from onnx_esn.passes.quantizing.quantization import Quantize
 from tests.models import MODELS
 from tests.net import Net, feeds_for
@@ -128,6 +129,53 @@ def test_a_shared_head_is_refitted_once_for_all_levels() -> None:
             assert not np.array_equal(stored(result.model, name), stored(pruned, name))
     assert max(gained) < 1.0
     assert np.exp(np.log(gained).mean()) < 0.7
+
+
+def products(seed: int = 0, *, bias: bool = True) -> onnx.ModelProto:
+    """Two-layer perceptrons on the channels of each place, in residual branches."""
+    net = Net(3, 8, 8, seed=seed)
+    y = net.op("Transpose", net.relu(net.conv("x", 3, 8, name="in")), perm=[0, 2, 3, 1])
+    for i in range(2):
+        h = net.op("MatMul", y, net.weight(8, 16, fan_in=8), name=f"up.{i}")
+        h = net.relu(net.op("Add", net.weight(16, fan_in=4), h) if bias else h)
+        h = net.op("MatMul", h, net.weight(16, 8, fan_in=16), name=f"down.{i}")
+        y = net.op("Add", y, net.op("Add", net.weight(8, fan_in=4), h) if bias else h)
+    y = net.op("MatMul", net.relu(y), net.weight(8, 5, fan_in=8), name="last")
+    return standard_form(net.model(y))
+
+
+def norms_at_the_end(seed: int = 0) -> onnx.ModelProto:
+    net = Net(3, 8, 8, seed=seed)
+    y = net.relu(net.bn(net.conv("x", 3, 12, name="in"), 12))
+    return standard_form(net.model(net.bn(net.conv(y, 12, 5, name="last"), 5)))
+
+
+@pytest.mark.parametrize("make", [products, norms_at_the_end])
+def test_means_are_added_once_by_whatever_was_done_before(make: Any) -> None:
+    """Pruning puts means behind layers, and so does a refit: another one counts them."""
+    model = make()
+    images = images_for(model, 48)
+    pruned = Prune(ratio=0.4, images=images)(model).model
+    once = Reconstruct(images, model)(pruned).model
+    twice = Reconstruct(images, model)(once).model
+    eight = CompensatedQuantization(images, bits=8, reference=model, rotate=False)(once).model
+    x = {"x": smooth(48)}
+    wanted = run(model, x)[0]
+    axes = (0, 1, 2) if make is products else (0, 2, 3)
+    for result in (once, twice, eight):
+        apart = (run(result, x)[0] - wanted).mean(axis=axes)
+        assert np.abs(apart).max() < 2e-3 * wanted.std()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_product_gets_one_add_at_most(bias: bool) -> None:
+    model = products(bias=bias)
+    images = images_for(model, 48)
+    pruned = Prune(ratio=0.4, images=images)(model).model
+    once = Reconstruct(images, model)(pruned).model
+    twice = Reconstruct(images, model)(once).model
+    most = len(model.graph.node) + (1 if bias else 5)
+    assert len(pruned.graph.node) <= len(once.graph.node) == len(twice.graph.node) <= most
 
 
 def test_a_recurrence_stays_and_what_lies_between_its_turns_is_refitted() -> None:

@@ -49,6 +49,26 @@ def test_the_layers_own_outputs_are_wanted_where_the_stream_is_sound(name: str) 
         np.testing.assert_allclose(stream.wanted(y, z, s), y, rtol=1e-4, atol=1e-4)
 
 
+def test_a_bias_lies_between_a_product_and_its_stream() -> None:
+    net = Net(3, 6, 6)
+    rows = net.op("Transpose", net.conv("x", 3, 5, name="in"), perm=[0, 2, 3, 1])
+    y = net.op("MatMul", rows, net.weight(5, 5, fan_in=5), name="product")
+    total = net.op("Add", rows, net.op("Add", net.weight(5, fan_in=1), y))
+    model = net.model(net.relu(total))
+    stream = streams_of(model)["product"]
+    assert (stream.total, stream.other) == (total, rows)
+    feeds = feeds_for(model, sizes_of(model))
+    y, z, s = run(with_outputs(model, y, total, rows), feeds)
+    np.testing.assert_allclose(stream.wanted(y, z, s), y, rtol=1e-3, atol=1e-4)
+
+
+def test_a_branch_with_a_scale_mends_nothing() -> None:
+    net = Net(3, 6, 6)
+    x = net.relu(net.conv("x", 3, 5, name="in"))
+    y = net.op("Mul", net.conv(x, 5, 5, name="branch"), net.weight(5, 1, 1, fan_in=1))
+    assert not streams_of(net.model(net.relu(net.op("Add", x, y))))
+
+
 def test_of_two_branches_that_are_as_deep_neither_can_wait() -> None:
     net = Net(3, 6, 6)
     one, other = net.conv("x", 3, 4, name="a"), net.conv("x", 3, 4, name="b")

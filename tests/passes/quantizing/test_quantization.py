@@ -11,6 +11,7 @@ from onnx import helper
 from onnx_esn.errors import BudgetError, OptionError
 from onnx_esn.passes.inspecting.inspection import inspect, total_cost
 from onnx_esn.passes.quantizing.quantization import Quantize
+from tests.models import MODELS
 from tests.oracles.numerics import least_squared_error
 from tests.passes.tiny import graph, tensor, two_convs, weights
 
@@ -185,3 +186,10 @@ def test_what_is_on_a_grid_stays(bits, dtype):
     assert again.model.SerializeToString() == once.SerializeToString()
     assert not Quantize(target_cost="100%")(once).modified
     assert Quantize(bits=1)(once).modified
+
+
+@pytest.mark.parametrize("name", ["einsum_as_pointwise_conv", "einsum_as_linear_layer"])
+def test_an_einsum_that_counts_is_not_said_to_be_left_out(name):
+    result = Quantize(bits=4)(MODELS[name].build())
+    assert "e" in {entry.layer for entry in result.plan.layers}
+    assert not result.skipped
