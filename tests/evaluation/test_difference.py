@@ -468,7 +468,5 @@ def test_inputs_of_one_model_that_want_other_batches():
     model = net.model(net.relu("x"), net.relu("z"))
     model.graph.input[1].type.tensor_type.shape.dim[0].dim_value = 3
     images = {name: np.zeros((6, 3, 6, 6), np.float32) for name in ("x", "z")}
-    with pytest.raises(
-        ImageSetError, match="fixed batch sizes: 'x' 2, 'z' 3"
-    ):
+    with pytest.raises(ImageSetError, match="fixed batch sizes: 'x' 2, 'z' 3"):
         compare(model, copy(model), images)
