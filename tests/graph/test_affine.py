@@ -107,7 +107,7 @@ def test_where_no_add_can_take_it_one_is_put_in(why: str) -> None:
 
 def shifted(model: onnx.ModelProto, y: str) -> onnx.ModelProto:
     """The model with something added to a MatMul's outputs, which is checked by hand."""
-    delta = BiasDelta(np.arange(1.0, 6.0), 3, 4, TensorProto.FLOAT)
+    delta = BiasDelta(np.arange(1.0, 6.0), 0, TensorProto.FLOAT)
     changed = add_to_biases(model, {y: delta})
     onnx.checker.check_model(changed, full_check=True)
     feeds = feeds_for(model, analyse(model).facts.sizes)

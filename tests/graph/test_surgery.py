@@ -134,7 +134,9 @@ def test_what_is_added_to_a_bias_arrives_at_the_output(name):
             helper.make_tensor_value_info(layer.output, TensorProto.FLOAT, None)
         )
         values = rng.normal(size=layer.filters)
-        delta = BiasDelta(values, layer.channel_axis, len(layer.output_shape), TensorProto.FLOAT)
+        delta = BiasDelta(
+            values, len(layer.output_shape) - 1 - layer.channel_axis, TensorProto.FLOAT
+        )
         changed = add_to_biases(shown, {layer.output: delta})
         expected = run(shown, feeds)[0] + delta.laid()
         assert relative_difference([expected.astype(np.float32)], run(changed, feeds)) < 1e-6

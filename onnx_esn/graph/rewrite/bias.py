@@ -28,19 +28,17 @@ class BiasDelta:
 
     Attributes:
         values: (M,) per filter.
-        axis: axis of the output that holds the filters.
-        rank: rank of the output.
+        trailing: number of axes of the output behind that of the filters.
         type: element type of the output (`TensorProto.DataType`).
     """
 
     values: Floats
-    axis: int
-    rank: int
+    trailing: int
     type: int
 
     def laid(self) -> Floats:
         """The values along their axis, as broadcasting wants them."""
-        return self.values.reshape((-1,) + (1,) * (self.rank - 1 - self.axis))
+        return self.values.reshape((-1,) + (1,) * self.trailing)
 
 
 def add_to_biases(
@@ -101,9 +99,8 @@ def _add_to_add(session: Edit, node: gs.Node, delta: BiasDelta) -> bool:
     slot = 1 if reader.inputs[0] is out else 0
     if not isinstance(reader.inputs[slot], gs.Constant):
         return False
-    trailing = delta.rank - 1 - delta.axis
     stored = reader.inputs[slot].values
-    value = per_filter(stored, len(delta.values), trailing)
+    value = per_filter(stored, len(delta.values), delta.trailing)
     if value is None:
         return False
     shape = np.broadcast_shapes(stored.shape, delta.laid().shape)

@@ -20,14 +20,13 @@ from onnx_esn.formats.weight_writing import WeightWriter
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.facts import Facts
 from onnx_esn.graph.number_formats import round_to
-from onnx_esn.graph.parallel_nodes import parallel
 from onnx_esn.passes.base import PassResult, Skipped, copied
 from onnx_esn.passes.layers.costs import view_layers
 from onnx_esn.passes.layers.patterns import left_out
 from onnx_esn.passes.layerwise.solvers import Refit
 from onnx_esn.passes.layerwise.statistics import Solver, WalkOptions
 from onnx_esn.passes.layerwise.walk import walk
-from onnx_esn.passes.quantizing.quantizable import find_jobs
+from onnx_esn.passes.quantizing.quantizable import at_once, find_jobs
 from onnx_esn.passes.quantizing.shifting import shift_outputs
 
 _TURNS = "the layers that share its weight follow one another"
@@ -72,11 +71,8 @@ class Reconstruct:
             for job in jobs
             if job.weight.step is None and not any(layer.name in left for layer in job.layers)
         ]
-        at_once = parallel(result, [[layer.index for layer in job.layers] for job in jobs])
-        for job, ok in zip(jobs, at_once, strict=True):
-            if not ok:
-                skipped += [Skipped(layer.name, _TURNS) for layer in job.layers]
-        jobs = [job for job, ok in zip(jobs, at_once, strict=True) if ok]
+        jobs, waiting = at_once(result, jobs)
+        skipped += [Skipped(layer.name, _TURNS) for job in waiting for layer in job.layers]
         chosen = {layer.name: job for job in jobs for layer in job.layers}
         together = [[layer.name for layer in job.layers] for job in jobs if len(job.layers) > 1]
         names = [layer.name for layer in view.layers if layer.name in chosen]

@@ -1,10 +1,6 @@
 """What a layer's outputs should be: the reference's, and where they join a residual stream, what
 brings the stream back to the reference's.
 
-Gain g and shift β′ of what is behind a layer (BatchNormalization, the Add of a MatMul's bias, a
-scale) may differ between the two: pruning and refits put means there. What comes out there is to
-be the reference's, so the wanted output is y = (g_r·y_r + β′_r − β′)/g.
-
 Behind layer → (BatchNormalization, bias) → Add(stream), the error that the stream already carries
 can be made good by the layer: with the reference's sum z and the compressed model's own stream s,
 the wanted output is y = (z − s − β′)/g.
@@ -24,7 +20,7 @@ import onnx
 
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.layers import Layer
-from onnx_esn.graph.norms.affine import Affine, affine_behind
+from onnx_esn.graph.norms.affine import affine_behind
 from onnx_esn.graph.readers import readers
 
 Floats = npt.NDArray[np.float64]
@@ -53,39 +49,6 @@ class Stream:
         heard = loud(self.gain)
         mended: Array = (z - s - self.shift) / np.where(heard, self.gain, 1.0)
         return np.where(heard, mended, y)
-
-
-@dataclass(frozen=True)
-class Change:
-    """From the outputs of the reference's layer to those that bring the same behind it.
-
-    Attributes:
-        gain, shift: (M,).
-    """
-
-    gain: Floats
-    shift: Floats
-
-    def of(self, y: Array) -> Array:
-        """The wanted outputs (n, M) for the reference's."""
-        return (y * self.gain + self.shift).astype(y.dtype)
-
-
-def find_change(mine: Affine, theirs: Affine, kept: npt.NDArray[np.integer]) -> Change | None:
-    """What makes up for another gain and shift behind the layer; None where they are alike.
-
-    Args:
-        mine, theirs: of the model and of the reference.
-        kept: which of the reference's filters the model has.
-    """
-    gain, shift = theirs.gain[kept], theirs.shift[kept]
-    if np.array_equal(gain, mine.gain) and np.array_equal(shift, mine.shift):
-        return None
-    heard = loud(mine.gain)
-    divisor = np.where(heard, mine.gain, 1.0)
-    return Change(
-        np.where(heard, gain / divisor, 1.0), np.where(heard, (shift - mine.shift) / divisor, 0.0)
-    )
 
 
 def loud(gain: Floats) -> npt.NDArray[np.bool_]:

@@ -11,6 +11,9 @@ import numpy as np
 from onnx_esn.numerics.cross_moments import CrossMoments
 from onnx_esn.numerics.midrise import Floats
 
+# What keeps one use of a weight from being followed keeps the others too.
+NOT_ALL = "not all layers that share its weight can be followed"
+
 Halves = tuple[CrossMoments, CrossMoments]
 
 

@@ -24,14 +24,10 @@ from onnx_esn.calibration.point_moments import Point
 from onnx_esn.calibration.staged import Span, run_in_stages
 from onnx_esn.errors import VerificationError
 from onnx_esn.graph.constants import Constants
-from onnx_esn.graph.norms.affine import affine_behind
-from onnx_esn.graph.readers import readers
-from onnx_esn.graph.rewrite.rotated import in_other_basis
 from onnx_esn.numerics.cross_moments import CrossMoments, cross_moments, no_moments
 from onnx_esn.outside import any_outside
 from onnx_esn.passes.base import Skipped
-from onnx_esn.passes.correcting.norm_pairing import OTHER_BASIS, kept_channels, kept_positions
-from onnx_esn.passes.layerwise.following import find_plain_layers, follow, reached_tensors
+from onnx_esn.passes.layerwise.following import follow, reached_tensors
 from onnx_esn.passes.layerwise.observation import observe
 from onnx_esn.passes.layerwise.sampling import NOWHERE, Taken
 from onnx_esn.passes.layerwise.statistics import (
@@ -40,8 +36,9 @@ from onnx_esn.passes.layerwise.statistics import (
     Solver,
     WalkOptions,
 )
-from onnx_esn.passes.layerwise.targets import Change, find_change, find_streams
-from onnx_esn.passes.layerwise.uses import pooled
+from onnx_esn.passes.layerwise.targets import find_streams
+from onnx_esn.passes.layerwise.twins import find_twins
+from onnx_esn.passes.layerwise.uses import NOT_ALL, pooled
 from onnx_esn.passes.layerwise.working_copy import Slot, with_own_weights
 from onnx_esn.shelf import Shelved
 
@@ -92,9 +89,6 @@ def walk(
 # Of an output's standard deviation: smaller shifts are the rounding of sums, and not worth an Add.
 _ROUNDING = 1e-6
 
-# What keeps one use of a weight from being followed keeps the others too.
-_LEFT = "not all layers that share its weight can be followed"
-
 
 class _Walk:
     def __init__(
@@ -123,8 +117,9 @@ class _Walk:
     ) -> tuple[dict[str, Solution], list[Skipped]]:
         self.reached = reached_tensors(self.model)
         self.layers, self.skipped = follow(self.model, set(names))
-        self.kept = self._kept_filters()
-        self.changes = self._changes()
+        self.twins, alone = find_twins(self.model, self.reference, self.layers)
+        self.skipped += alone
+        self.layers = {name: g for name, g in self.layers.items() if name in self.twins}
         if taken is None:
             kept = set(self.layers)
             seen = observe(self.reference, self.images, kept, self.options, inputs=False)
@@ -137,50 +132,11 @@ class _Walk:
             del self.layers[name]
         for name in list(self.layers):
             if any(other not in self.taken for other in self._group(name)):
-                self.skipped.append(Skipped(name, _LEFT))
+                self.skipped.append(Skipped(name, NOT_ALL))
                 del self.layers[name]
         if self.layers:
             self._follow()
         return self.solutions, self.skipped
-
-    def _kept_filters(self) -> dict[str, Indices]:
-        """By layer, which of the reference's filters it has left; layers without are dropped."""
-        twins = {x.name: x for x in find_plain_layers(self.reference)}
-        mine, theirs = kept_channels(self.model), kept_channels(self.reference)
-        turned = in_other_basis(self.model, self.reference)
-        found = {}
-        for name in list(self.layers):
-            layer, twin = self.layers[name].layer, twins.get(name)
-            if twin is None or twin.op != layer.op or twin.kernel != layer.kernel:
-                self.skipped.append(Skipped(name, "the reference has no such layer"))
-                del self.layers[name]
-                continue
-            if name in turned:
-                self.skipped.append(Skipped(name, OTHER_BASIS))
-                del self.layers[name]
-                continue
-            kept = kept_positions(layer, twin, mine.get(name), theirs.get(name))
-            if kept is None:
-                reason = "which of the reference's filters it has left is not recorded"
-                self.skipped.append(Skipped(name, reason))
-                del self.layers[name]
-            else:
-                found[name] = kept
-        return found
-
-    def _changes(self) -> dict[str, Change]:
-        """By layer, what makes up for another gain and shift behind it."""
-        twins = {x.name: x for x in find_plain_layers(self.reference)}
-        users, constants = readers(self.reference), Constants(self.reference)
-        own = readers(self.model)
-        found = {}
-        for name, geometry in self.layers.items():
-            mine = affine_behind(self.model, own, self.constants, geometry.layer)
-            theirs = affine_behind(self.reference, users, constants, twins[name])
-            change = find_change(mine, theirs, self.kept[name])
-            if change is not None:
-                found[name] = change
-        return found
 
     def _follow(self) -> None:
         copy, self.slots = with_own_weights(
@@ -251,19 +207,13 @@ class _Walk:
 
     def _wanted(self, name: str, sample: int) -> Array:
         """Wanted outputs (n, M) of one sample."""
-        outputs, kept = self.taken[name].outputs, self.kept[name]
-        y = self._theirs(name, sample)
+        outputs, twin = self.taken[name].outputs, self.twins[name]
+        y = twin.outputs(next(iter(outputs.values()))[sample])
         stream = self.streams.get(name, [])
         if sample >= len(stream) or stream[sample].shape != y.shape:
             return y
         target = self.targets[name]
-        return target.wanted(y, outputs[target.total][sample][:, kept], stream[sample])
-
-    def _theirs(self, name: str, sample: int) -> Array:
-        """Outputs (n, M) that bring what the reference has behind the layer."""
-        y: Array = next(iter(self.taken[name].outputs.values()))[sample][:, self.kept[name]]
-        change = self.changes.get(name)
-        return y if change is None else change.of(y)
+        return target.wanted(y, outputs[target.total][sample][:, twin.kept], stream[sample])
 
     def _finish(self, point: Point) -> Mapping[str, Array]:
         name, is_stream = self.points[id(point)]
@@ -276,7 +226,7 @@ class _Walk:
         if self.unlike.isdisjoint(group):
             return self._solved(group)
         for member in group:
-            reason = "the reference has it at other positions" if member in self.unlike else _LEFT
+            reason = "the reference has it at other positions" if member in self.unlike else NOT_ALL
             self.skipped.append(Skipped(member, reason))
             del self.taken[member]
             self.sums.pop(member, None)
@@ -296,9 +246,8 @@ class _Walk:
         none = no_moments(*W.shape)
         uses, variances = [], []
         for name in group:
-            taken = next(iter(self.taken[name].outputs.values()))
-            y = np.concatenate([self._theirs(name, i) for i in range(len(taken))])
-            del self.taken[name]
+            outputs = next(iter(self.taken.pop(name).outputs.values()))
+            y = self.twins[name].outputs(np.concatenate(outputs))
             variances.append(y.var(axis=0, dtype=np.float64).reshape(G, -1))
             a, b = self.sums.pop(name)
             uses.append((a or none, b or none))

@@ -149,8 +149,7 @@ def with_biases(
             )
         deltas[layer.output] = BiasDelta(
             np.array(entry.bias),
-            axis=layer.channel_axis,
-            rank=len(analysis.facts.shapes[layer.output]),
+            trailing=len(analysis.facts.shapes[layer.output]) - 1 - layer.channel_axis,
             type=analysis.facts.types[layer.output],
         )
     return add_to_biases(model, deltas, owned=True)

@@ -17,7 +17,6 @@ import onnx
 from onnx_esn.calibration import CalibrationSet, input_specs
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.facts import Facts
-from onnx_esn.graph.parallel_nodes import parallel
 from onnx_esn.numerics.quantizers import QUANTIZERS
 from onnx_esn.passes.base import PassResult, Skipped
 from onnx_esn.passes.layers.costs import LayerView, measured_view, view_layers
@@ -25,9 +24,9 @@ from onnx_esn.passes.layerwise.sampling import Taken
 from onnx_esn.passes.layerwise.solvers import Refit, Round
 from onnx_esn.passes.layerwise.statistics import WalkOptions
 from onnx_esn.passes.layerwise.walk import walk
-from onnx_esn.passes.quantizing.quantizable import Job, find_jobs
+from onnx_esn.passes.quantizing.quantizable import Job, at_once, find_jobs
 from onnx_esn.passes.quantizing.replay import replay
-from onnx_esn.passes.quantizing.settling import settled
+from onnx_esn.passes.quantizing.settling import BLURRED, settled
 from onnx_esn.passes.quantizing.shared_codes import shared_codes
 from onnx_esn.plans import LayerQuantization, QuantizationPlan
 
@@ -67,10 +66,8 @@ class Compensate:
         asked = {*chosen, *(job.name for job in shared)}
         bits_of = {name: np.asarray(entries[name].bits) for name in asked}
         solver = Round(bits_of, Refit(), QUANTIZERS[self.plan.quantizer])
-        at_once = parallel(model, [[layer.index for layer in job.layers] for job in shared])
-        waiting = [job for job, ok in zip(shared, at_once, strict=True) if not ok]
+        groups, waiting = at_once(model, shared)
         several, notes = self._shared(model, waiting, entries, solver)
-        groups = [job for job, ok in zip(shared, at_once, strict=True) if ok]
         chosen |= {layer.name: job for job in groups for layer in job.layers}
         entries |= several
         for name in several:
@@ -94,7 +91,7 @@ class Compensate:
             if new is not None:
                 entries[name] = new
             else:
-                notes.append(Skipped(name, "its type cannot hold compensated codes apart"))
+                notes.append(Skipped(name, BLURRED))
         plan = self._with(entries)
         result, modified, bits = replay(model, jobs, skipped, plan)
         missed = [s for s in missed if s.node not in several]

@@ -12,6 +12,7 @@ from onnx import TensorProto
 from onnx_esn.graph.constants import Constants
 from onnx_esn.graph.layers import Layer
 from onnx_esn.graph.norms.batchnorm import BatchNorm, batchnorm_after
+from onnx_esn.graph.parallel_nodes import parallel
 from onnx_esn.graph.readers import readers
 from onnx_esn.graph.weights import StoredWeight, path_outputs, read_weight
 from onnx_esn.numerics.midrise import MAX_BITS
@@ -120,6 +121,13 @@ def find_jobs(
         jobs.append(Job(layers, weights, norms[0] if len(norms) == 1 else None, known))
     order = {layer.name: i for i, layer in enumerate(view.layers)}
     return jobs, sorted(skipped, key=lambda s: order.get(s.node, len(order)))
+
+
+def at_once(model: onnx.ModelProto, jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+    """Jobs whose layers can be solved together, and those whose layers wait for each other."""
+    found = parallel(model, [[layer.index for layer in job.layers] for job in jobs])
+    together = [job for job, ok in zip(jobs, found, strict=True) if ok]
+    return together, [job for job, ok in zip(jobs, found, strict=True) if not ok]
 
 
 def find_quantizable(

@@ -14,6 +14,9 @@ from onnx_esn.numerics.quantizers import Quantizer
 from onnx_esn.passes.quantizing.quantizable import Job
 from onnx_esn.plans import LayerQuantization, encode_codes
 
+# Why there is no such entry.
+BLURRED = "its type cannot hold compensated codes apart"
+
 
 def settled(
     job: Job,

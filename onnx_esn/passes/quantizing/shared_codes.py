@@ -19,12 +19,10 @@ from onnx_esn.passes.base import Skipped
 from onnx_esn.passes.layerwise.observation import observe
 from onnx_esn.passes.layerwise.solvers import Round
 from onnx_esn.passes.layerwise.statistics import LayerStatistics, WalkOptions
-from onnx_esn.passes.layerwise.uses import added
+from onnx_esn.passes.layerwise.uses import NOT_ALL, added
 from onnx_esn.passes.quantizing.quantizable import Job
-from onnx_esn.passes.quantizing.settling import settled
+from onnx_esn.passes.quantizing.settling import BLURRED, settled
 from onnx_esn.plans import LayerQuantization
-
-_NOT_ALL = "rounded to nearest: not all layers that share its weight can be followed"
 
 
 def shared_codes(
@@ -59,7 +57,7 @@ def shared_codes(
     for job in jobs:
         uses = [parts[layer.name] for layer in job.layers if layer.name in parts]
         if len(uses) < len(job.layers) or len({layer.groups for layer in job.layers}) > 1:
-            notes.append(Skipped(job.name, _NOT_ALL))
+            notes.append(Skipped(job.name, f"rounded to nearest: {NOT_ALL}"))
             continue
         first = job.layers[0]
         W = job.weight.W.reshape(first.groups, first.filters // first.groups, -1)
@@ -71,14 +69,14 @@ def shared_codes(
             job, entries[job.name], solver.quantizer, codes, step, np.zeros(first.filters)
         )
         if entry is None:
-            notes.append(Skipped(job.name, "its type cannot hold compensated codes apart"))
+            notes.append(Skipped(job.name, BLURRED))
         else:
             found.update({x.name: replace(entry, layer=x.name, bias=None) for x in job.layers})
     return found, notes
 
 
 def _with_outputs(use: CrossMoments, W: Floats) -> CrossMoments:
-    """The moments of inputs, and with the outputs of weights W."""
+    """The moments of inputs, and with the outputs of weights W, but for their means."""
     xx = use.xx.astype(np.float64)
-    y_mean = np.einsum("gmd,gd->gm", W, use.x_mean)
-    return CrossMoments(use.count, use.x_mean, y_mean, xx, W @ xx, quadratic(W, xx))
+    none = np.zeros(W.shape[:2])  # `added` takes each use about its own mean
+    return CrossMoments(use.count, use.x_mean, none, xx, W @ xx, quadratic(W, xx))

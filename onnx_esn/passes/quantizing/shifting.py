@@ -20,6 +20,7 @@ from onnx_esn.graph.layers import Layer, find_layers
 from onnx_esn.graph.norms.batchnorm import BatchNorm, batchnorm_after
 from onnx_esn.graph.norms.points import NormPoint, find_norm_points
 from onnx_esn.graph.norms.rewriting import ModelWriter
+from onnx_esn.graph.per_filter import trailing_axes
 from onnx_esn.graph.readers import readers
 from onnx_esn.graph.rewrite.bias import BiasDelta, add_to_biases
 from onnx_esn.passes.base import copied
@@ -68,7 +69,5 @@ def shift_outputs(model: onnx.ModelProto, shifts: Mapping[str, Floats]) -> onnx.
 
 
 def _delta(layer: Layer, constants: Constants, shift: Floats) -> BiasDelta:
-    rank = 2 + len(layer.kernel)
-    axis = 1 if layer.kernel or layer.slot == 1 else 0
     element = onnx.helper.np_dtype_to_tensor_dtype(constants.value(layer.weight).dtype)
-    return BiasDelta(shift, axis=axis, rank=rank, type=element)
+    return BiasDelta(shift, trailing_axes(layer), element)

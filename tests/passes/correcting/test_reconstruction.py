@@ -24,6 +24,7 @@ from tests.passes.layerwise.samples import (
     spoilt,
     stored,
     with_a_head_on_three_levels,
+    with_a_recurrence,
     with_values,
 )
 
@@ -179,13 +180,7 @@ def test_a_product_gets_one_add_at_most(bias: bool) -> None:
 
 
 def test_a_recurrence_stays_and_what_lies_between_its_turns_is_refitted() -> None:
-    net = Net(3, 8, 8)
-    w = net.weight(8, 8, 3, 3, fan_in=72, name="turn")
-    y = net.relu(net.conv("x", 3, 8, name="in"))
-    for i in range(2):
-        y = net.relu(net.op("Conv", y, w, pads=[1, 1, 1, 1], name=f"turn.{i}"))
-        y = net.relu(net.conv(y, 8, 8, name=f"between.{i}"))
-    model = standard_form(net.model(net.head(y, 8, 5)))
+    model = with_a_recurrence(2, between=True)
     pruned = Prune(ratio=0.25)(model).model
     result = Reconstruct(images_for(model), model)(pruned)
     assert result.details["refitted_layers"] == 4

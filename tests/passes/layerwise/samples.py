@@ -58,6 +58,18 @@ def with_a_head_on_three_levels(seed: int) -> onnx.ModelProto:
     return standard_form(net.model(*outs))
 
 
+def with_a_recurrence(turns: int, *, between: bool = False) -> onnx.ModelProto:
+    """One weight read in turns, each behind the one before; between them layers of their own."""
+    net = Net(3, 8, 8)
+    w = net.weight(8, 8, 3, 3, fan_in=72, name="turn")
+    y = net.relu(net.conv("x", 3, 8, name="in"))
+    for i in range(turns):
+        y = net.relu(net.op("Conv", y, w, pads=[1, 1, 1, 1], name=f"turn.{i}"))
+        if between:
+            y = net.relu(net.conv(y, 8, 8, name=f"between.{i}"))
+    return standard_form(net.model(net.head(y, 8, 5)))
+
+
 def layer_of(model: onnx.ModelProto, name: str) -> Layer:
     return next(x for x in find_plain_layers(model) if x.name == name)
 

@@ -26,6 +26,7 @@ from tests.passes.layerwise.samples import (
     some_images,
     stored,
     with_a_head_on_three_levels,
+    with_a_recurrence,
     with_values,
 )
 
@@ -235,12 +236,7 @@ def test_a_shared_head_comes_closer_than_with_nearest_rounding(options: dict[str
 
 
 def test_a_recurrence_comes_closer_than_with_nearest_rounding() -> None:
-    net = Net(3, 8, 8)
-    w = net.weight(8, 8, 3, 3, fan_in=72, name="turn")
-    y = net.relu(net.conv("x", 3, 8, name="in"))
-    for i in range(3):
-        y = net.relu(net.op("Conv", y, w, pads=[1, 1, 1, 1], name=f"turn.{i}"))
-    model = standard_form(net.model(net.head(y, 8, 5)))
+    model = with_a_recurrence(3)
     plain, better = compensate(model, images_for(model), bits=3)
     entries = {entry.layer: entry for entry in plan_of(better).layers}
     assert len({entries[f"turn.{i}"].codes for i in range(3)}) == 1
